@@ -1,0 +1,1 @@
+"""Answers kept for a while, inside the partition of their caller and data class."""

@@ -1,0 +1,195 @@
+"""Every error that a client can see, named once.
+
+    CauceError                       status  code
+      RequestError                           the application can act
+        BadJson                       400    invalid_json
+        BadRequest                    400    invalid_request_error
+        BodyTooLarge                  413    request_too_large
+        BodyTimeout                   408    request_timeout
+        UnknownModel                  404    model_not_found
+        UnknownPath                   404    not_found
+        WrongMethod                   405    method_not_allowed
+      CallerError                            whoever gave out the key can act
+        MissingKey                    401    missing_api_key
+        BadKey                        401    invalid_api_key
+        ModelNotAllowed               403    model_not_allowed
+        LimitExceeded                 429    rate_limit_exceeded
+      PolicyError                            operations can act
+        NothingAllowed                503    no_allowed_model
+        GateRefused                   503    gate_refused
+      UpstreamError                          the provider, or whoever runs the model, can act
+        UpstreamTimeout               504    upstream_timeout
+        UpstreamUnreachable           502    upstream_unreachable
+        UpstreamOverloaded            503    upstream_overloaded
+        UpstreamFailed                502    upstream_error
+        UpstreamBroken                502    upstream_broken_answer
+        UpstreamDenied                502    upstream_auth
+        UpstreamRejected              400    upstream_rejected   (the status that the upstream gave)
+        UpstreamContext               400    context_length_exceeded
+        UpstreamFiltered              400    content_filter
+        AnswerRejected                502    answer_rejected
+      GatewayError                           we can act
+        InternalError                 500    internal_error
+        Draining                      503    shutting_down
+      ConfigError                            not sent to clients: stops the start, or a command, with exit code 2
+
+A message says what happened, to what, and what to do; it never holds the text of a request.
+"""
+
+from __future__ import annotations
+
+
+class CauceError(Exception):
+    """Root of the tree. `status` is the HTTP status, `code` the stable name, `type` OpenAI's group."""
+
+    status = 500
+    code = "internal_error"
+    type = "api_error"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.param = param
+
+
+class RequestError(CauceError):
+    status, code, type = 400, "invalid_request_error", "invalid_request_error"
+
+
+class BadJson(RequestError):
+    code = "invalid_json"
+
+
+class BadRequest(RequestError):
+    pass
+
+
+class BodyTooLarge(RequestError):
+    status, code = 413, "request_too_large"
+
+
+class BodyTimeout(RequestError):
+    status, code = 408, "request_timeout"
+
+
+class UnknownModel(RequestError):
+    status, code = 404, "model_not_found"
+
+
+class UnknownPath(RequestError):
+    status, code = 404, "not_found"
+
+
+class WrongMethod(RequestError):
+    status, code = 405, "method_not_allowed"
+
+
+class CallerError(CauceError):
+    status, code, type = 401, "invalid_api_key", "authentication_error"
+
+
+class MissingKey(CallerError):
+    code = "missing_api_key"
+
+
+class BadKey(CallerError):
+    pass
+
+
+class ModelNotAllowed(CallerError):
+    status, code, type = 403, "model_not_allowed", "permission_error"
+
+
+class LimitExceeded(CallerError):
+    status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class PolicyError(CauceError):
+    status, code, type = 503, "no_allowed_model", "policy_error"
+
+
+class NothingAllowed(PolicyError):
+    pass
+
+
+class GateRefused(PolicyError):
+    code = "gate_refused"
+
+
+class UpstreamError(CauceError):
+    """An upstream did not give a usable answer. `upstream` is the model's id."""
+
+    status, code, type = 502, "upstream_error", "upstream_error"
+
+    def __init__(self, message: str, *, upstream: str = "", retry_after_s: float | None = None, param: str | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, param=param)
+        self.upstream = upstream
+
+
+class UpstreamTimeout(UpstreamError):
+    status, code = 504, "upstream_timeout"
+
+
+class UpstreamUnreachable(UpstreamError):
+    code = "upstream_unreachable"
+
+
+class UpstreamOverloaded(UpstreamError):
+    status, code = 503, "upstream_overloaded"
+
+
+class UpstreamFailed(UpstreamError):
+    pass
+
+
+class UpstreamBroken(UpstreamError):
+    code = "upstream_broken_answer"
+
+
+class UpstreamDenied(UpstreamError):
+    code = "upstream_auth"
+
+
+class UpstreamRejected(UpstreamError):
+    """The upstream says that the request itself is wrong: another model would not help."""
+
+    status, code, type = 400, "upstream_rejected", "invalid_request_error"
+
+    def __init__(self, message: str, *, upstream: str = "", status: int = 400, param: str | None = None) -> None:
+        super().__init__(message, upstream=upstream, param=param)
+        self.status = status
+
+
+class UpstreamContext(UpstreamError):
+    status, code, type = 400, "context_length_exceeded", "invalid_request_error"
+
+
+class UpstreamFiltered(UpstreamError):
+    status, code, type = 400, "content_filter", "invalid_request_error"
+
+
+class AnswerRejected(UpstreamError):
+    code = "answer_rejected"
+
+
+class GatewayError(CauceError):
+    pass
+
+
+class InternalError(GatewayError):
+    pass
+
+
+class Draining(GatewayError):
+    status, code = 503, "shutting_down"
+
+
+class ConfigError(CauceError):
+    """A file, an option or an artefact is wrong; `where` is `file:line:column` when it is known."""
+
+    code = "config_error"
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+        self.where = where

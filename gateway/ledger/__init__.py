@@ -1,0 +1,1 @@
+"""Where the stories of requests are kept, and what they cost."""

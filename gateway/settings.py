@@ -1,0 +1,215 @@
+"""`cauce.yaml` and the environment, read once at start into one frozen value.
+
+Nothing else reads the environment. Secrets stand in the file only by reference (`${NAME}`); a literal one is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from gateway.errors import ConfigError
+from gateway.types import Model, Timeouts, Zone
+
+DEFAULT_PORT = 8400
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TimeoutSettings(_Frozen):
+    """Limits of one upstream call, in seconds."""
+
+    connect_s: float = Field(2.0, gt=0, description="until the connection stands")
+    first_token_s: float = Field(20.0, gt=0, description="until the first byte of the answer")
+    idle_s: float = Field(15.0, gt=0, description="between two pieces of a stream")
+    total_s: float = Field(300.0, gt=0, description="until the answer is complete")
+
+
+class ModelSettings(_Frozen):
+    """One entry of `models:`."""
+
+    provider: str = Field(description="openai-compatible, openai, anthropic, gemini, bedrock, watsonx, embedded, fake, ...")
+    model: str = Field(description="the name that the provider knows it by")
+    zone: Literal["premises", "eu", "world"] = Field(description="where its text is processed")
+    kind: Literal["slm", "llm", "embedding"] = Field(description="what policies call it")
+    base_url: str = Field("", description="endpoint, up to and including /v1")
+    api_key: str = Field("", repr=False, description="a reference: ${NAME}")
+    timeouts: TimeoutSettings = TimeoutSettings()
+    max_in_flight: int = Field(256, ge=1, description="calls at once; more wait in a short queue, then 503")
+    weight: int = Field(1, ge=0)
+    context_tokens: int | None = Field(None, ge=1, description="longest prompt and answer; a longer prompt skips this model")
+    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = ("text",)
+    tools: bool = Field(True, description="whether it takes tools")
+    notice: str = Field("", description="sent to the caller in x-cauce-notice")
+    options: dict[str, str] = Field(default_factory=dict, description="the provider's own settings: region, project_id, ...")
+
+
+class LimitSettings(_Frozen):
+    """What a request may be."""
+
+    max_body_mb: float = Field(20.0, gt=0, description="larger bodies are refused before they are read")
+    max_messages: int = Field(10_000, ge=1)
+    header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
+    body_timeout_s: float = Field(30.0, gt=0, description="until a request's body is complete")
+    max_in_flight: int = Field(4096, ge=1, description="requests at once in one process; more get 503")
+    max_scan_chars: int = Field(1_000_000, ge=1, description="longer text counts as unreadable for the privacy scan")
+
+
+class CacheSettings(_Frozen):
+    """The exact cache, in memory."""
+
+    enabled: bool = True
+    max_mb: float = Field(64.0, gt=0)
+    max_entries: int = Field(10_000, ge=1)
+    ttl_s: float = Field(600.0, gt=0)
+
+
+class MachineSettings(_Frozen):
+    """What a second of local inference costs."""
+
+    usd_per_hour: float = Field(0.05, ge=0, description="amortisation of the machine that local models run on")
+    watts: float = Field(65.0, ge=0, description="power while it answers")
+    usd_per_kwh: float = Field(0.20, ge=0)
+
+
+class Settings(_Frozen):
+    """All of `cauce.yaml`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
+    workers: int = Field(1, ge=1)
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    discover: bool = Field(True, description="look for local servers on their usual ports, and cloud keys in the environment")
+    policy: str = Field("", description="policy file; none: policies/default.yaml, else the shipped default")
+    prices: str | None = Field(None, description="price file over the shipped seed")
+    ledger: str = Field("sqlite:///cauce.db", description="sqlite:///FILE or postgresql://...")
+    shared: str | None = Field(None, description="redis://... when several gateways share their state")
+    baseline: str | None = Field(None, description="the model that savings are measured against; none: the first llm")
+    time_zone: str = Field("Europe/Madrid", description="of the business: days, months and the signal `hour`")
+    language: Literal["es", "en"] = "en"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
+    machine: MachineSettings = MachineSettings()
+    source: str = Field("", description="the file this was read from; set by the loader")
+
+    @field_validator("models")
+    @classmethod
+    def _names(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        for name in models:
+            if name in {"auto", "slm", "llm", "embedding"}:
+                raise ValueError(f"a model cannot be called {name!r}: policies use that word")
+        return models
+
+    @model_validator(mode="after")
+    def _baseline_exists(self) -> Settings:
+        if self.baseline and self.models and self.baseline not in self.models:
+            raise ValueError(f"baseline: {self.baseline!r} is not one of the models: {', '.join(self.models)}")
+        return self
+
+    def catalogue(self) -> tuple[Model, ...]:
+        """The configured models as the pipeline knows them, in the file's order."""
+        return tuple(as_model(name, entry) for name, entry in self.models.items())
+
+
+def as_model(name: str, entry: ModelSettings) -> Model:
+    """One configured model in the vocabulary of `types.py`."""
+    return Model(
+        id=name,
+        provider=entry.provider,
+        model=entry.model,
+        zone=Zone[entry.zone.upper()],
+        kind=entry.kind,
+        base_url=entry.base_url.rstrip("/"),
+        api_key=entry.api_key,
+        timeouts=Timeouts(**entry.timeouts.model_dump()),
+        max_in_flight=entry.max_in_flight,
+        weight=entry.weight,
+        context_tokens=entry.context_tokens,
+        modalities=frozenset(entry.modalities) | {"text"},
+        tools=entry.tools,
+        notice=entry.notice,
+        options=entry.options,
+    )
+
+
+def load_settings(path: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read `path`, or `cauce.yaml` in the working folder when it exists, or the defaults.
+
+    Raises `ConfigError` with file, line and column for anything that is not as it should be.
+    """
+    env = os.environ if environ is None else environ
+    file = path or Path("cauce.yaml")
+    if path is None and not file.exists():
+        return Settings()
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}. Name a readable file with --config", where=str(file)) from error
+    document = _parse(text, file)
+    resolved = _resolve(document, env, file, path=())
+    try:
+        return Settings(**{**resolved, "source": str(file)})
+    except ValidationError as error:
+        raise _as_config_error(error, document, file) from error
+
+
+def _parse(text: str, file: Path) -> Any:
+    yaml = YAML(typ="rt")
+    try:
+        document = yaml.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
+        raise ConfigError(f"is not valid YAML: {error.problem}", where=where) from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError("must be a mapping of settings, e.g. `models:`", where=f"{file}:1:1")
+    return document
+
+
+def _resolve(value: Any, env: Mapping[str, str], file: Path, *, path: tuple[str, ...]) -> Any:
+    """Plain Python values with `${NAME}` replaced; a secret written out is refused."""
+    if isinstance(value, dict):
+        return {str(k): _resolve(v, env, file, path=(*path, str(k))) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolve(v, env, file, path=path) for v in value]
+    if not isinstance(value, str):
+        return value
+    dotted = ".".join(path)
+    if path and path[-1] == "api_key" and value and not _REFERENCE.fullmatch(value):
+        raise ConfigError(f"{dotted} holds a literal secret: write ${{NAME}} and set NAME in the environment", where=str(file))
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in env:
+            raise ConfigError(f"{dotted} refers to ${{{name}}}, which is not set in the environment", where=str(file))
+        return env[name]
+
+    return _REFERENCE.sub(replace, value)
+
+
+def _as_config_error(error: ValidationError, document: Any, file: Path) -> ConfigError:
+    """The first problem, with its place in the file."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    line, column, node = 1, 1, document
+    for key in first["loc"]:
+        marks = getattr(node, "lc", None)
+        try:
+            line, column = (n + 1 for n in (marks.key(key) if isinstance(node, dict) else marks.item(key)))
+            node = node[key]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    dotted = ".".join(str(part) for part in first["loc"]) or "settings"
+    return ConfigError(f"{dotted}: {first['msg']}", where=f"{file}:{line}:{column}")

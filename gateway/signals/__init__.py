@@ -1,0 +1,1 @@
+"""Facts about a request: difficulty, data class, language, shape."""

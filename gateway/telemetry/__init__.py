@@ -1,0 +1,1 @@
+"""What operations watch: metrics, logs, traces. Labels and counts, never content."""

@@ -1,0 +1,352 @@
+"""The vocabulary: every value that travels between the stages of a request.
+
+    receive > classify > decide > recall > call > verify (escalate) > reply > record
+
+Values are frozen and have no behaviour beyond what a comparison needs. `Exchange` is the one that
+grows: it is the story of a request while the request is being lived, and it is read once, at the end.
+Units stand in names: `seconds`, `_ns` (nanoseconds of the epoch), `_nano_usd`, `tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class DataClass(IntEnum):
+    """How sensitive a text is; the order is the order of protection (`PERSONAL` and above is GDPR data)."""
+
+    PUBLIC = 0
+    INTERNAL = 1
+    PERSONAL = 2
+    SPECIAL = 3
+    SECRET = 4
+
+    @property
+    def label(self) -> str:
+        """The name that files and headers use: `personal`."""
+        return _DATA_LABELS[self]
+
+
+class Zone(IntEnum):
+    """Where a text may be; the order is the distance from the premises."""
+
+    PREMISES = 0
+    EU = 1
+    WORLD = 2
+
+    @property
+    def label(self) -> str:
+        """The name that files and headers use: `premises`."""
+        return _ZONE_LABELS[self]
+
+
+_DATA_LABELS = {member: member.name.lower() for member in DataClass}
+_ZONE_LABELS = {member: member.name.lower() for member in Zone}
+
+
+class Mode(StrEnum):
+    """How a route sends a streamed request's answer."""
+
+    STREAMED = "streamed"  # straight through; no escalation after the first byte
+    WINDOWED = "windowed"  # the first tokens are held and checked, then it streams
+    BUFFERED = "buffered"  # the whole is verified, then sent
+
+
+class Outcome(StrEnum):
+    """How a request ended. A closed set: it labels metrics and ledger entries."""
+
+    OK = "ok"  # a model answered
+    CACHED = "cached"  # an earlier answer was sent
+    REFUSED = "refused"  # the caller's request was not acceptable, or nothing may answer it
+    FAILED = "failed"  # no upstream answered
+    CUT = "cut"  # the stream broke after its first byte had been sent
+    ABORTED = "aborted"  # the client left
+
+
+class CacheState(StrEnum):
+    """What the cache did for a request (`x-cauce-cache`)."""
+
+    HIT = "hit"
+    MISS = "miss"
+    OFF = "off"
+
+
+class Cloud(StrEnum):
+    """Whether the models off the premises can be reached."""
+
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `id` is the key's id (never the key), or `anonymous`."""
+
+    id: str = "anonymous"
+    team: str = ""
+    app: str = ""
+    tags: tuple[str, ...] = ()
+    models: frozenset[str] | None = None  # None: any model or alias
+    data: DataClass = DataClass.PUBLIC  # a floor set on the key
+
+
+ANONYMOUS = Caller()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of text of a request, with where it stood.
+
+    `role` is the message's role, or `tools`, `schema`, `field` for text outside the messages.
+    """
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request as it was received: parsed once, its body never copied.
+
+    `body` is the JSON object that the caller sent, unknown fields included. `parts` holds every text in
+    it, in order; `opaque` the kinds of parts that hold no readable text (`image`, `audio`, `file`).
+    """
+
+    request_id: str
+    endpoint: str
+    body: Mapping[str, object]
+    parts: tuple[Part, ...]
+    caller: Caller
+    model: str  # as asked for: `auto`, an alias, a model's or a route's name
+    stream: bool
+    received_ns: int
+    opaque: tuple[str, ...] = ()
+    include_usage: bool = False
+    data: DataClass = DataClass.PUBLIC  # raised by header
+    tags: tuple[str, ...] = ()
+    cacheable: bool = True  # false when the caller sent `cache-control: no-cache` or `no-store`
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One piece of evidence of the privacy scan: what was found and where, never the text itself.
+
+    `kind` is a GDPR kind (`identity`, `contact`, `financial`, ...), `label` the recogniser (`ID_DNI`, `IBAN`,
+    `model`), `start` and `end` are offsets in code points into part number `part`.
+    """
+
+    kind: str
+    label: str
+    data: DataClass
+    part: int = 0
+    start: int = 0
+    end: int = 0
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What the privacy scan says of a whole request."""
+
+    data: DataClass
+    stay_score: float  # 0 to 1: evidence that the text must stay
+    kinds: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """What the router model says of a query."""
+
+    slm_success: float  # calibrated P(the small model answers acceptably)
+    gain: float  # expected quality gain of the large model over the small one
+    task: str
+    domain: str
+    low_confidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """All that a policy may look at. Facts and scores, never choices."""
+
+    slm_success: float = 0.5
+    gain: float = 0.0
+    stay_score: float = 0.0
+    task: str = "open_qa"
+    domain: str = "general"
+    data: DataClass = DataClass.PUBLIC
+    data_kinds: frozenset[str] = frozenset()
+    language: str = "en"
+    prompt_tokens: int = 0
+    modality: str = "text"
+    tools: bool = False
+    json: bool = False
+    caller: Caller = ANONYMOUS
+    budget_left: float | None = None  # USD; None: no budget is set
+    cloud: Cloud = Cloud.UP
+    hour: int = 12  # 0 to 23, in the policy's time zone
+    low_confidence: bool = False
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def difficulty(self) -> float:
+        """`1 - slm_success`, for people."""
+        return 1.0 - self.slm_success
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one upstream call, in seconds."""
+
+    connect_s: float = 2.0
+    first_token_s: float = 20.0
+    idle_s: float = 15.0
+    total_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One upstream: an endpoint and a model that we can call.
+
+    `id` is its name in `cauce.yaml`, `model` the name that the upstream knows it by.
+    """
+
+    id: str
+    provider: str
+    model: str
+    zone: Zone
+    kind: str  # slm, llm or embedding
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+    timeouts: Timeouts = Timeouts()
+    max_in_flight: int = 256
+    weight: int = 1
+    context_tokens: int | None = None
+    modalities: frozenset[str] = frozenset({"text"})
+    tools: bool = True
+    notice: str = ""  # what the caller must be told, sent in `x-cauce-notice`
+    options: Mapping[str, str] = field(default_factory=dict)  # provider's own settings
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """A promise of the policy: this data class and every class above it stays inside `stays`."""
+
+    data: DataClass
+    stays: Zone
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verifier that a route asks for, with its threshold where it has one."""
+
+    name: str  # finish, empty, language, json, confidence
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A named ladder: the models to try in order, and what an answer must pass."""
+
+    name: str
+    rungs: tuple[str, ...]  # model ids or kinds, as written
+    checks: tuple[Check, ...] = ()
+    mode: Mode | None = None  # None: windowed for a stream with checks, streamed without, buffered for a whole
+    cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A rung that a decision left out, and why, in words."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was chosen, by which rule of which policy revision."""
+
+    rule: str
+    route: Route
+    ladder: tuple[str, ...]  # model ids that may be called, in order; may be empty
+    ceiling: Zone  # the farthest zone that this request's text may enter
+    policy: str
+    policy_revision: str
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `prompt_tokens` includes `cached_tokens`; `completion_tokens` includes `reasoning_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer in the chat-completion shape: its bytes, and what the checks need of it."""
+
+    body: bytes
+    text: str = ""
+    finish_reason: str = "stop"
+    usage: Usage | None = None
+    tool_calls: int = 0
+    mean_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checks say of an answer. `check` names the one that turned it down."""
+
+    accepted: bool
+    check: str = ""
+    reason: str = ""
+
+
+ACCEPTED = Verdict(accepted=True)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One upstream call: when, how it went, what it used."""
+
+    model: Model
+    started_ns: int
+    seconds: float = 0.0
+    first_token_seconds: float | None = None
+    outcome: str = "ok"  # ok, or the `code` of the error that ended it
+    verdict: Verdict = ACCEPTED
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The whole story of a request. Grows while the request lives; recorded once."""
+
+    request_id: str
+    endpoint: str
+    received_ns: int
+    caller: Caller = ANONYMOUS
+    inbound: Inbound | None = None
+    signals: Signals | None = None
+    decision: Decision | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    cache: CacheState = CacheState.OFF
+    cached_usage: Usage | None = None  # of the answer that a cache hit replayed
+    cached_model: Model | None = None
+    outcome: Outcome = Outcome.FAILED
+    status: int = 0
+    code: str = ""  # the error's code, when there was one
+    stream: bool = False
+    classify_seconds: float = 0.0
+    first_byte_seconds: float | None = None
+    seconds: float = 0.0
+    bytes_out: int = 0
