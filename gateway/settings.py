@@ -70,7 +70,6 @@ class CacheSettings(_Frozen):
 
     enabled: bool = True
     max_mb: float = Field(64.0, gt=0)
-    max_entries: int = Field(10_000, ge=1)
     ttl_s: float = Field(600.0, gt=0)
 
 

@@ -1,0 +1,152 @@
+"""Callers' keys: made here, shown once, kept only as a hash.
+
+A key is 256 random bits, so a plain SHA-256 cannot be guessed back; the look-up goes by digest, whose timing tells nothing
+of the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.ledger.tables import keys
+from gateway.types import Caller, DataClass
+
+_log = logging.getLogger("cauce.keys")
+REFRESH_S = 2.0
+_PREFIX = "ck-"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key as it is shown, once, to whoever made it."""
+
+    id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key as it is kept. Times are microseconds of the epoch."""
+
+    id: str
+    caller: Caller
+    created_us: int
+    expires_us: int | None
+    revoked_us: int | None
+
+    def valid(self, now_us: int) -> bool:
+        """Whether it opens the gateway now."""
+        return self.revoked_us is None and (self.expires_us is None or now_us < self.expires_us)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def create_key(engine: Engine, caller: Caller, *, expires_us: int | None = None) -> NewKey:
+    """Make a key for a caller (its `id` is given here)."""
+    new = NewKey(f"key_{secrets.token_hex(6)}", _PREFIX + secrets.token_urlsafe(32))
+    with engine.begin() as connection:
+        connection.execute(
+            insert(keys).values(
+                id=new.id,
+                hash=_hash(new.key),
+                team=caller.team,
+                app=caller.app,
+                tags=orjson.dumps(caller.tags).decode(),
+                models=None if caller.models is None else orjson.dumps(sorted(caller.models)).decode(),
+                data_class=int(caller.data),
+                created_us=time.time_ns() // 1000,
+                expires_us=expires_us,
+            )
+        )
+    return new
+
+
+def revoke_key(engine: Engine, key_id: str) -> bool:
+    """Revoke a key; false when there is none of that id that still opens anything."""
+    with engine.begin() as connection:
+        done = connection.execute(
+            update(keys).where(keys.c.id == key_id, keys.c.revoked_us.is_(None)).values(revoked_us=time.time_ns() // 1000)
+        )
+    return done.rowcount > 0
+
+
+def list_keys(engine: Engine) -> list[StoredKey]:
+    """Every key that was ever made, newest first."""
+    return [stored for _, stored in _rows(engine)]
+
+
+def _rows(engine: Engine) -> list[tuple[str, StoredKey]]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(keys).order_by(keys.c.created_us.desc())).all()
+    return [
+        (
+            row.hash,
+            StoredKey(
+                row.id,
+                Caller(
+                    id=row.id,
+                    team=row.team,
+                    app=row.app,
+                    tags=tuple(orjson.loads(row.tags)),
+                    models=None if row.models is None else frozenset(orjson.loads(row.models)),
+                    data=DataClass(row.data_class),
+                ),
+                row.created_us,
+                row.expires_us,
+                row.revoked_us,
+            ),
+        )
+        for row in rows
+    ]
+
+
+class KeyRing:
+    """The keys as the request path sees them: in memory, read again every two seconds by `refresh`.
+
+    `required` is true as soon as one key exists, or when the gateway listens beyond loopback.
+    """
+
+    def __init__(self, engine: Engine, *, always: bool, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._always = always
+        self._clock = clock
+        self._by_hash: dict[str, StoredKey] = {}
+        self.load()
+
+    @property
+    def required(self) -> bool:
+        """Whether a request without a key is refused."""
+        return self._always or bool(self._by_hash)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no key opens the gateway now."""
+        now_us = int(self._clock() * 1e6)
+        return not any(stored.valid(now_us) for stored in self._by_hash.values())
+
+    def find(self, key: str) -> Caller | None:
+        """The caller of a valid key, else nothing."""
+        # Looking a digest up leaks at most digest bits, which nobody can aim: the key itself is never compared.
+        stored = self._by_hash.get(_hash(key))
+        if stored is None:
+            return None
+        return stored.caller if stored.valid(int(self._clock() * 1e6)) else None
+
+    def load(self) -> None:
+        """Read the keys; with the database away, the ones last read stay."""
+        try:
+            self._by_hash = dict(_rows(self._engine))
+        except SQLAlchemyError as error:
+            _log.error("keys could not be read, the last ones stay: %s", type(error).__name__)
+

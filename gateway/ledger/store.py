@@ -1,0 +1,188 @@
+"""The ledger's database: SQLite by default, Postgres by URL; the same code and tables for both.
+
+Entries are written by one thread in batches, each batch one statement and one commit: a reply waits for its batch, so
+that a request whose reply was complete has its entry after a crash. Writing is idempotent by request id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+import orjson
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from gateway.errors import ConfigError
+from gateway.ledger.entry import AttemptEntry, Entry
+from gateway.ledger.tables import HEAD, attempts, entries
+
+_log = logging.getLogger("cauce.ledger")
+_BATCH = 512
+_RETRY_S = 0.25
+_MAX_WAITING = 100_000
+_entry_values = attrgetter(*entries.columns.keys())
+_attempt_values = attrgetter(*attempts.columns.keys())
+
+
+def open_engine(url: str) -> Engine:
+    """The database behind `ledger:` in cauce.yaml, its schema brought up to date; raises `ConfigError`."""
+    try:
+        engine = create_engine(url)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        hint = "pip install 'cauce[postgres]'" if isinstance(error, ModuleNotFoundError) else "sqlite:///cauce.db"
+        raise ConfigError(f"ledger: {url.split('@')[-1]!r} cannot be opened: {error}. Try {hint}") from error
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    try:
+        migrate(engine)
+    except (SQLAlchemyError, OSError) as error:
+        raise ConfigError(f"ledger: {engine.url.render_as_string()} cannot be used: {error}") from error
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    if engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: object, _record: object) -> None:
+        # WAL: readers never block the writer, and a commit needs no fsync to survive the death of the process.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}").close()  # type: ignore[attr-defined]
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to `HEAD`; does nothing, and loads nothing, when it is there already."""
+    with engine.begin() as connection:
+        if inspect(connection).has_table("alembic_version"):
+            version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            if version == HEAD:
+                return
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - only a new or an old database needs it
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _insert(engine: Engine, table: Table) -> str:
+    """One statement that inserts a JSON list of rows: one call, whatever the number of rows."""
+    names = ", ".join(column.name for column in table.columns)
+    if engine.dialect.name == "sqlite":
+        values = ", ".join(f"value ->> {i}" for i in range(len(table.columns)))
+        return f"INSERT OR IGNORE INTO {table.name} ({names}) SELECT {values} FROM json_each(?)"  # noqa: S608 - our own names
+    casts = ", ".join(
+        f"(value ->> {i})::{'bigint' if column.type.python_type is int else 'text'}"
+        for i, column in enumerate(table.columns)
+    )
+    return (
+        f"INSERT INTO {table.name} ({names}) SELECT {casts} FROM jsonb_array_elements(%s::jsonb) AS t(value) "  # noqa: S608
+        "ON CONFLICT DO NOTHING"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    entry: Entry
+    attempts: Sequence[AttemptEntry]
+    written: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
+class Ledger:
+    """The writer. `on_failure` hears of each batch that could not be written; it is tried again until it can."""
+
+    def __init__(self, engine: Engine, *, on_failure: Callable[[Exception], None]) -> None:
+        self.engine = engine
+        self._on_failure = on_failure
+        self._rows: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
+        self._entries_sql = _insert(engine, entries)
+        self._attempts_sql = _insert(engine, attempts)
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    def append(self, entry: Entry, rows: Sequence[AttemptEntry]) -> asyncio.Future[None]:
+        """Hand an entry to the writer; the future is done when it is committed."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        if self._rows.qsize() >= _MAX_WAITING:
+            written.set_exception(OSError("the ledger's queue is full: its database has been away for too long"))
+            return written
+        self._rows.put(_Row(entry, rows, written, loop))
+        return written
+
+    @property
+    def waiting(self) -> int:
+        """Entries handed over and not yet committed."""
+        return self._rows.qsize()
+
+    def close(self) -> None:
+        """Write what is waiting, then stop."""
+        self._rows.put(None)
+        self._thread.join(timeout=10)
+        self.engine.dispose()
+
+    def _write(self) -> None:
+        running = True
+        while running:
+            batch, running = self._take()
+            while batch and not self._commit(batch):
+                time.sleep(_RETRY_S)
+            _settle(batch)
+
+    def _take(self) -> tuple[list[_Row], bool]:
+        """All that is waiting, at least one row; and whether to go on after it."""
+        batch: list[_Row] = []
+        row = self._rows.get()
+        while row is not None:
+            batch.append(row)
+            if len(batch) >= _BATCH:
+                return batch, True
+            try:
+                row = self._rows.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _commit(self, batch: list[_Row]) -> bool:
+        rows = orjson.dumps([_entry_values(row.entry) for row in batch]).decode()
+        calls = orjson.dumps([_attempt_values(call) for row in batch for call in row.attempts]).decode()
+        try:
+            with self.engine.begin() as connection:
+                connection.exec_driver_sql(self._entries_sql, (rows,))
+                connection.exec_driver_sql(self._attempts_sql, (calls,))
+        except (DBAPIError, OSError) as error:
+            self._on_failure(error)
+            return False
+        return True
+
+
+def _settle(batch: list[_Row]) -> None:
+    """Wake the replies of a batch, once for each event loop."""
+    loops = {row.loop for row in batch}
+    for loop in loops:
+        futures = [row.written for row in batch if row.loop is loop]
+        try:
+            loop.call_soon_threadsafe(_done, futures)
+        except RuntimeError:  # the loop is closed: nobody waits any more, and the rows are written
+            _log.debug("ledger: the loop of %d entries has ended", len(futures))
+
+
+def _done(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

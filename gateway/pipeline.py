@@ -1,0 +1,336 @@
+"""The life of a request: classify > decide > recall > call > verify (escalate) > reply > record.
+
+`receive` has happened (`wire/chat.py`) and `reply` happens on the wire; between them, this page is the product.
+An entry is recorded before the last byte of a reply is sent: whoever has seen a whole answer finds it in the ledger,
+also after a crash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.cache.store import Kept
+from gateway.errors import AnswerRejected, CauceError, NothingAllowed, UpstreamError, UpstreamRejected
+from gateway.gate import Gate, Released
+from gateway.policy.decide import decide
+from gateway.policy.rules import Policy
+from gateway.stages.call import begin, call_whole, end, open_door
+from gateway.stages.classify import Classifier, Moment, Unread
+from gateway.stages.recall import Recall
+from gateway.stages.verify import Question, verify, verify_early
+from gateway.types import (
+    ACCEPTED,
+    Answer,
+    Attempt,
+    CacheState,
+    Decision,
+    Exchange,
+    Inbound,
+    Mode,
+    Model,
+    Outcome,
+    Route,
+    Signals,
+    Usage,
+    Verdict,
+)
+from gateway.upstreams.base import Call, Upstream
+from gateway.wire.sse import Relay, error_event
+
+_WINDOW_CHARS = 160  # what a windowed stream holds back: enough to tell the language and an empty answer
+_BUFFER_CHARS = 400_000
+_KEEP_STREAM_BYTES = 1_000_000
+
+
+class Recorder(Protocol):
+    """The end of every request."""
+
+    def record(self, exchange: Exchange) -> Awaitable[None]:
+        """Write the story down; done when it would survive a crash. Never raises: its own failure is counted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A reply in one piece."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A reply in pieces: each item goes out at once. Closing it ends the upstream call."""
+
+    chunks: AsyncGenerator[bytes, None]
+
+
+Reply = Whole | Streamed
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A stream that an upstream has begun: what was read of it so far, and how to read on."""
+
+    attempt: Attempt
+    blocks: AsyncIterator[bytes]
+    relay: Relay
+    held: list[bytes] = field(default_factory=list)
+
+
+class Pipeline:
+    """All that a request passes through, wired by `app.py`."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands in each part by name
+        self,
+        *,
+        classifier: Classifier,
+        policy: Callable[[], Policy],
+        models: Mapping[str, Model],
+        upstreams: Mapping[str, Upstream],
+        gate: Gate,
+        recall: Recall,
+        recorder: Recorder,
+        language: Callable[[str], str],
+        moment: Callable[[Inbound], Moment],
+        heard: Callable[[Model, UpstreamError | None], None],
+    ) -> None:
+        self._classifier = classifier
+        self._policy = policy
+        self._models = models
+        self._upstreams = upstreams
+        self._gate = gate
+        self._recall = recall
+        self._recorder = recorder
+        self._language = language
+        self._moment = moment
+        self._heard = heard
+
+    async def run(self, inbound: Inbound, exchange: Exchange) -> Reply:
+        """Answer a request, or raise `CauceError`. A whole reply is recorded on return, a stream at its end."""
+        signals, decision = self.choose(inbound, exchange)
+        exchange.cache, key, kept = self._recall.look(inbound, signals, decision)
+        if kept is not None:
+            return await self._replay(kept, exchange)
+        if not decision.ladder:
+            raise _nothing_allowed(decision)
+        question = Question(inbound, signals, self._language)
+        if inbound.stream:
+            opened = await self._climb_streamed(question, decision, exchange)
+            return Streamed(self._relay(opened, key, question, decision, exchange))
+        answer = await self._climb_whole(question, decision, exchange)
+        if exchange.cache is CacheState.MISS and exchange.attempts[-1].verdict.accepted:
+            self._recall.keep(key, Kept(answer.body, exchange.attempts[-1].model, answer.usage), signals, decision)
+        exchange.outcome, exchange.status = Outcome.OK, 200
+        await self._recorder.record(exchange)
+        return Whole(answer.body)
+
+    def choose(self, inbound: Inbound, exchange: Exchange) -> tuple[Signals, Decision]:
+        """classify and decide: under one policy, which the request keeps. No call is made."""
+        policy = self._policy()
+        started = time.perf_counter()
+        unread = Unread(policy.unreadable, policy.failure)
+        signals = self._classifier.classify(inbound, unread=unread, moment=self._moment(inbound))
+        exchange.classify_seconds = time.perf_counter() - started
+        exchange.signals = signals
+        decision = decide(signals, policy=policy, models=self._models, requested=inbound.model)
+        exchange.decision = decision
+        return signals, decision
+
+    async def _replay(self, kept: Kept, exchange: Exchange) -> Whole:
+        exchange.outcome, exchange.status = Outcome.CACHED, 200
+        exchange.cached_usage, exchange.cached_model = kept.usage, kept.model
+        await self._recorder.record(exchange)
+        return Whole(kept.body)
+
+    # --- whole answers ----------------------------------------------------------------------------------------------
+
+    async def _climb_whole(self, question: Question, decision: Decision, exchange: Exchange) -> Answer:
+        """Up the ladder until an answer passes; a turned-down answer is better than none."""
+        draft: Answer | None = None
+        failure: UpstreamError | None = None
+        checks = decision.route.checks
+        logprobs = any(check.name == "confidence" for check in checks) and "logprobs" not in question.inbound.body
+        for name in decision.ladder:
+            upstream, released, attempt = self._open(name, question, decision, exchange, logprobs=logprobs)
+            try:
+                answer = await call_whole(upstream, released, attempt)
+            except UpstreamError as error:
+                failure = error
+                self._heard(attempt.model, error)
+                _stop_unless_another_may_help(error)
+                continue
+            self._heard(attempt.model, None)
+            attempt.verdict = verify(answer, question, checks) if checks else ACCEPTED
+            if attempt.verdict.accepted:
+                return answer
+            draft = answer
+        if draft is not None:
+            return draft
+        raise failure or _nothing_allowed(decision)
+
+    def _open(
+        self, name: str, question: Question, decision: Decision, exchange: Exchange, *, logprobs: bool = False
+    ) -> tuple[Upstream, Released[Call], Attempt]:
+        """One rung's upstream, the request released to it, and the attempt booked for it."""
+        model = self._models[name]
+        released = open_door(
+            question.inbound, model, gate=self._gate, signals=question.signals, decision=decision, logprobs=logprobs
+        )
+        return self._upstreams[name], released, begin(exchange, model)
+
+    # --- streams ----------------------------------------------------------------------------------------------------
+
+    async def _climb_streamed(self, question: Question, decision: Decision, exchange: Exchange) -> _Opened:
+        """The first stream that begins well: until its first token, a failure is invisible to the client."""
+        failure: UpstreamError | None = None
+        last = decision.ladder[-1]
+        for name in decision.ladder:
+            mode = _mode(decision.route, last=name == last)
+            upstream, released, attempt = self._open(name, question, decision, exchange)
+            relay = Relay(include_usage=question.inbound.include_usage, collect_chars=_held_chars(mode))
+            opened = _Opened(attempt, upstream.stream(released), relay)
+            try:
+                await _hold(opened, mode)
+            except UpstreamError as error:
+                failure = error
+                end(attempt, error)
+                self._heard(attempt.model, error)
+                _stop_unless_another_may_help(error)
+                continue
+            attempt.first_token_seconds = (time.time_ns() - attempt.started_ns) / 1e9
+            attempt.verdict = _judge(opened, mode, question, decision)
+            if attempt.verdict.accepted or name == last:
+                return opened
+            failure = AnswerRejected(f"{name}: {attempt.verdict.reason}", upstream=name)
+            await _close(opened.blocks)
+            end(attempt)
+            attempt.usage = _usage(opened, question)
+        raise failure or _nothing_allowed(decision)
+
+    async def _relay(
+        self, opened: _Opened, key: bytes, question: Question, decision: Decision, exchange: Exchange
+    ) -> AsyncGenerator[bytes, None]:
+        """The stream's bytes as they come; the entry is recorded before `[DONE]` is sent."""
+        attempt, relay = opened.attempt, opened.relay
+        copy = _Copy(exchange.cache is CacheState.MISS and attempt.verdict.accepted)
+        exchange.outcome, exchange.status = Outcome.ABORTED, 200
+        try:
+            for piece in opened.held:
+                copy.add(piece)
+                yield piece
+            async for block in opened.blocks:
+                if piece := relay.feed(block):
+                    copy.add(piece)
+                    yield piece
+            exchange.outcome = Outcome.OK
+            attempt.usage = _usage(opened, question)
+            end(attempt)
+            self._heard(attempt.model, None)
+            if copy.whole:
+                body = b"".join((*copy.pieces, relay.done_bytes))
+                self._recall.keep(key, Kept(body, attempt.model, attempt.usage), question.signals, decision)
+        except UpstreamError as error:
+            exchange.outcome, exchange.code = Outcome.CUT, error.code
+            end(attempt, error)
+            attempt.usage = _usage(opened, question)
+            self._heard(attempt.model, error)
+            await self._recorder.record(exchange)
+            yield error_event(error, exchange.request_id)
+            return
+        finally:
+            await _close(opened.blocks)
+            if exchange.outcome is Outcome.ABORTED:
+                end(attempt)
+                attempt.outcome = Outcome.ABORTED
+                attempt.usage = _usage(opened, question)
+                await self._recorder.record(exchange)
+        await self._recorder.record(exchange)
+        yield relay.done_bytes
+
+
+class _Copy:
+    """A stream's bytes as they were sent, for the cache; given up when there are too many."""
+
+    __slots__ = ("pieces", "size", "whole")
+
+    def __init__(self, wanted: bool) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.whole = wanted
+
+    def add(self, piece: bytes) -> None:
+        if not self.whole:
+            return
+        self.size += len(piece)
+        if self.size > _KEEP_STREAM_BYTES:
+            self.whole, self.pieces = False, []
+            return
+        self.pieces.append(piece)
+
+
+def _mode(route: Route, *, last: bool) -> Mode:
+    """How a rung's stream is sent. Nothing is held back on the last rung: there is nowhere to escalate to."""
+    if route.mode is not None and not (last and route.mode is Mode.WINDOWED):
+        return route.mode
+    return Mode.WINDOWED if route.checks and not last else Mode.STREAMED
+
+
+def _held_chars(mode: Mode) -> int:
+    """How much of the text a stream in this mode collects for its checks."""
+    return {Mode.STREAMED: 0, Mode.WINDOWED: 2 * _WINDOW_CHARS, Mode.BUFFERED: _BUFFER_CHARS}[mode]
+
+
+async def _hold(opened: _Opened, mode: Mode) -> None:
+    """Read until the stream may be judged: its first token, its first window, or its end."""
+    relay = opened.relay
+    async for block in opened.blocks:
+        if piece := relay.feed(block):
+            opened.held.append(piece)
+        if relay.done:
+            return
+        if mode is Mode.STREAMED and relay.content_events:
+            return
+        if mode is Mode.WINDOWED and len(relay.text) >= _WINDOW_CHARS:
+            return
+
+
+def _judge(opened: _Opened, mode: Mode, question: Question, decision: Decision) -> Verdict:
+    relay, checks = opened.relay, decision.route.checks
+    if not checks or mode is Mode.STREAMED:
+        return ACCEPTED
+    answer = Answer(b"", relay.text, relay.finish_reason or "stop", relay.usage, relay.tool_calls)
+    if relay.done:
+        return verify(answer, question, checks)
+    return verify_early(answer, question, checks)
+
+
+def _usage(opened: _Opened, question: Question) -> Usage | None:
+    """What the stream used: as the provider said, else counted from what came and marked as an estimate."""
+    relay = opened.relay
+    if relay.usage is not None:
+        return relay.usage
+    if not relay.content_events:
+        return None
+    return Usage(question.signals.prompt_tokens, relay.content_events, estimated=True)
+
+
+async def _close(blocks: AsyncIterator[bytes]) -> None:
+    if isinstance(blocks, AsyncGenerator):
+        await blocks.aclose()
+
+
+def _stop_unless_another_may_help(error: UpstreamError) -> None:
+    """A request that is wrong in itself is told so at once: no other model would take it."""
+    if isinstance(error, UpstreamRejected):
+        raise error
+
+
+def _nothing_allowed(decision: Decision) -> CauceError:
+    reasons = "; ".join(f"{skip.model}: {skip.reason}" for skip in decision.skipped) or "the route names no model"
+    return NothingAllowed(
+        f"rule {decision.rule} (policy {decision.policy}) leaves no model that may answer this request. "
+        f"It must stay inside {decision.ceiling.label}. {reasons}. Add a model in that zone to cauce.yaml."
+    )

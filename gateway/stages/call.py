@@ -1,0 +1,45 @@
+"""call: one rung of the ladder, through the gate. A retry is another call, and another `Attempt`."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.errors import UpstreamError
+from gateway.gate import Destination, Gate, Released
+from gateway.types import Answer, Attempt, Decision, Exchange, Inbound, Model, Signals
+from gateway.upstreams.base import Call, Upstream
+
+
+def open_door(
+    inbound: Inbound, model: Model, *, gate: Gate, signals: Signals, decision: Decision, logprobs: bool
+) -> Released[Call]:
+    """The caller's body, released to one model; raises `GateRefused`."""
+    call = Call(inbound.request_id, inbound.body, inbound.stream, logprobs)
+    return gate.release(
+        call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone)
+    )
+
+
+def begin(exchange: Exchange, model: Model) -> Attempt:
+    """Book an attempt before it is made, so that an aborted one is in the story too."""
+    attempt = Attempt(model, started_ns=time.time_ns(), outcome="aborted")
+    exchange.attempts.append(attempt)
+    return attempt
+
+
+def end(attempt: Attempt, error: UpstreamError | None = None) -> None:
+    """Close an attempt with its time and how it went."""
+    attempt.seconds = (time.time_ns() - attempt.started_ns) / 1e9
+    attempt.outcome = "ok" if error is None else error.code
+
+
+async def call_whole(upstream: Upstream, released: Released[Call], attempt: Attempt) -> Answer:
+    """The whole answer of one upstream; raises `UpstreamError`."""
+    try:
+        answer = await upstream.complete(released)
+    except UpstreamError as error:
+        end(attempt, error)
+        raise
+    end(attempt)
+    attempt.usage = answer.usage
+    return answer

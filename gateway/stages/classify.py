@@ -1,0 +1,134 @@
+"""classify: `Inbound` to `Signals`. No IO; the models run inline, since they take less than a thread hop.
+
+Fails closed: a detector that raises, or that cannot read what it was given, yields the class that the policy names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.signals.shape import outline
+from gateway.types import Cloud, DataClass, Detection, Difficulty, Finding, Inbound, Part, Signals
+
+# The languages that the privacy model was trained on; `und` is text without enough letters to tell.
+READ_LANGUAGES = frozenset({"es", "en", "ca", "gl", "eu", "pt", "fr", "und"})
+_LETTERS_TO_JUDGE_LANGUAGE = 40
+
+
+class Scorer(Protocol):
+    """The router model."""
+
+    def score(self, parts: Sequence[Part]) -> Difficulty:
+        """How hard a query is and what it is about. Never raises for a text, however odd."""
+        ...
+
+
+class Scanner(Protocol):
+    """The privacy scan."""
+
+    def scan(self, parts: Sequence[Part]) -> Detection:
+        """The data class of all parts together."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The classes that the policy names for what could not be read, and for a scan that failed."""
+
+    unreadable: DataClass = DataClass.SPECIAL
+    failure: DataClass = DataClass.SPECIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is true now and of no text: filled in by whoever asks."""
+
+    cloud: Cloud = Cloud.UP
+    hour: int = 12
+    budget_left: float | None = None
+
+
+class Classifier:
+    """The models of one process, asked for one request at a time. `on_failure` hears of each scan that failed."""
+
+    __slots__ = ("_language", "_max_chars", "_on_failure", "_scanner", "_scorer")
+
+    def __init__(
+        self,
+        *,
+        scorer: Scorer,
+        scanner: Scanner,
+        language: Callable[[str], str],
+        max_scan_chars: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._scorer = scorer
+        self._scanner = scanner
+        self._language = language
+        self._max_chars = max_scan_chars
+        self._on_failure = on_failure
+
+    def classify(self, inbound: Inbound, *, unread: Unread, moment: Moment) -> Signals:
+        """Every signal of a request."""
+        difficulty = self._scorer.score(inbound.parts)
+        language = self._language(asked(inbound.parts))
+        detection = self._detect(inbound, language, unread)
+        shape = outline(inbound)
+        return Signals(
+            slm_success=difficulty.slm_success,
+            gain=difficulty.gain,
+            stay_score=detection.stay_score,
+            task=difficulty.task,
+            domain=difficulty.domain,
+            data=max(detection.data, inbound.data),
+            data_kinds=detection.kinds,
+            language=language,
+            prompt_tokens=shape.prompt_tokens,
+            modality=shape.modality,
+            tools=shape.tools,
+            json=shape.json,
+            caller=inbound.caller,
+            budget_left=moment.budget_left,
+            cloud=moment.cloud,
+            hour=moment.hour,
+            low_confidence=difficulty.low_confidence,
+            findings=detection.findings,
+        )
+
+    def _detect(self, inbound: Inbound, language: str, unread: Unread) -> Detection:
+        if sum(len(part.text) for part in inbound.parts) > self._max_chars:
+            return _unreadable("oversize", unread.unreadable)
+        try:
+            detection = self._scanner.scan(inbound.parts)
+        except Exception as error:  # noqa: BLE001 - whatever breaks in the scan, the text must not leave because of it
+            self._on_failure(error)
+            return _unreadable("scan_failed", unread.failure)
+        reason = _unread_part(inbound, language)
+        if reason and unread.unreadable > detection.data:
+            finding = Finding("unreadable", reason, unread.unreadable)
+            return Detection(
+                unread.unreadable, max(detection.stay_score, 0.5), detection.kinds, (*detection.findings, finding)
+            )
+        return detection
+
+
+def asked(parts: Sequence[Part]) -> str:
+    """What is being asked: the last thing the user said."""
+    return next((part.text for part in reversed(parts) if part.role == "user"), parts[-1].text if parts else "")
+
+
+def _unreadable(reason: str, data: DataClass) -> Detection:
+    score = 1.0 if data >= DataClass.PERSONAL else 0.0
+    return Detection(data, score, findings=(Finding("unreadable", reason, data),))
+
+
+def _unread_part(inbound: Inbound, language: str) -> str:
+    """Why some of the request could not be read, or nothing."""
+    if inbound.opaque:
+        return inbound.opaque[0]
+    if language in READ_LANGUAGES:
+        return ""
+    letters = sum(map(str.isalpha, asked(inbound.parts)[:2000]))
+    return f"language_{language}" if letters >= _LETTERS_TO_JUDGE_LANGUAGE else ""

@@ -1,0 +1,79 @@
+"""record: `Exchange` to ledger, metrics and log. Every request, refused and aborted ones too.
+
+Its own failure is counted, not raised: an answer that was paid for is not lost because a disk is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+from gateway.ledger.entry import AttemptEntry, Entry, attempt_entries, entry_of
+from gateway.ledger.prices import PriceBook
+from gateway.telemetry.logs import fields
+from gateway.telemetry.metrics import Metrics
+from gateway.types import Exchange
+
+_log = logging.getLogger("cauce.request")
+_WAIT_S = 2.0  # how long a reply waits for its entry before it goes out without
+
+
+class Appends(Protocol):
+    """What the recorder needs of a ledger."""
+
+    def append(self, entry: Entry, rows: list[AttemptEntry]) -> asyncio.Future[None]:
+        """Hand an entry over; done when committed."""
+        ...
+
+
+class LedgerRecorder:
+    """Writes the story of each request down, once."""
+
+    def __init__(self, ledger: Appends, *, prices: PriceBook, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._metrics = metrics
+
+    def cost(self, exchange: Exchange) -> int | None:
+        """Nano-USD of all attempts of a request; nothing when one is not known."""
+        cost = 0
+        for attempt in exchange.attempts:
+            nano_usd = self._prices.charge(attempt).nano_usd
+            if nano_usd is None:
+                return None
+            cost += nano_usd
+        return cost
+
+    async def record(self, exchange: Exchange) -> None:
+        """Returns when the entry is committed, or after two seconds without the ledger. Never raises."""
+        exchange.seconds = (time.time_ns() - exchange.received_ns) / 1e9
+        attempts = attempt_entries(exchange, self._prices)
+        entry = entry_of(exchange, attempts, self._prices)
+        self._metrics.observe(entry, attempts)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(entry.outcome, extra=fields(**_line(entry)))
+        written = self._ledger.append(entry, attempts)
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await asyncio.shield(written)
+        except (TimeoutError, OSError):
+            self._metrics.ledger_failures.inc()
+
+
+def _line(entry: Entry) -> dict[str, object]:
+    return {
+        "request_id": entry.request_id,
+        "caller": entry.caller,
+        "route": entry.route,
+        "rule": entry.rule,
+        "model": entry.model,
+        "zone": entry.zone,
+        "data_class": entry.data_class,
+        "status": entry.status,
+        "code": entry.code,
+        "cache": entry.cache,
+        "cost_nano_usd": entry.cost_nano_usd,
+        "milliseconds": entry.duration_us // 1000,
+    }

@@ -1,0 +1,127 @@
+"""Every metric, declared once: name, help, labels. Labels come from closed sets, never from a request.
+
+`grafana/` and `deploy/prometheus/` may use no other name; a test holds both sides against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.gate import Destination
+from gateway.ledger.entry import AttemptEntry, Entry
+from gateway.types import DataClass
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1)
+
+
+class Metrics:
+    """The gateway's metrics in one registry."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        r = self.registry
+        self.requests = Counter(
+            "cauce_requests", "Requests by route, answering model and outcome.", ["route", "model", "outcome"], registry=r
+        )
+        self.errors = Counter("cauce_errors", "Requests that ended in an error, by its code.", ["code"], registry=r)
+        self.duration = Histogram(
+            "cauce_request_seconds", "Whole time of a request, to its last byte.", ["route", "model", "outcome"],
+            buckets=_SECONDS, registry=r,
+        )
+        self.first_byte = Histogram(
+            "cauce_first_byte_seconds", "Time to the first byte of a streamed answer.", ["route", "model"],
+            buckets=_SECONDS, registry=r,
+        )
+        self.classify = Histogram(
+            "cauce_classify_seconds", "Time to compute all signals of a request.", buckets=_CLASSIFY_SECONDS, registry=r
+        )
+        self.cost = Counter(
+            "cauce_cost_usd", "What answers cost, in USD, unknown costs left out.", ["route", "model", "outcome"], registry=r
+        )
+        self.saved = Counter("cauce_baseline_usd", "What the baseline model would have cost, in USD.", ["route"], registry=r)
+        self.unknown_cost = Counter(
+            "cauce_unknown_cost_requests", "Requests whose cost is not known.", ["model"], registry=r
+        )
+        self.tokens = Counter("cauce_tokens", "Tokens by model and kind.", ["model", "kind"], registry=r)
+        self.data = Counter(
+            "cauce_data_requests", "Requests by data class and the zone that answered.", ["data_class", "zone"], registry=r
+        )
+        self.cache = Counter("cauce_cache", "What the cache did.", ["state"], registry=r)
+        self.attempts = Counter(
+            "cauce_upstream_attempts", "Upstream calls by model and how they ended.", ["model", "outcome"], registry=r
+        )
+        self.upstream = Histogram(
+            "cauce_upstream_seconds", "Time of an upstream call.", ["model"], buckets=_SECONDS, registry=r
+        )
+        self.verdicts = Counter(
+            "cauce_rejected_answers", "Answers turned down, by model and check.", ["model", "check"], registry=r
+        )
+        self.refusals = Counter(
+            "cauce_gate_refusals", "Times the gate let nothing out, by data class and zone.", ["data_class", "zone"], registry=r
+        )
+        self.scan_failures = Counter("cauce_privacy_scan_failures", "Privacy scans that failed.", registry=r)
+        self.ledger_failures = Counter("cauce_ledger_failures", "Ledger writes that failed.", registry=r)
+        self.crashes = Counter("cauce_crashes", "Requests that ended in a fault of the gateway's own.", registry=r)
+        self.in_flight = Gauge(
+            "cauce_requests_in_flight", "Requests being served.", multiprocess_mode="livesum", registry=r
+        )
+        self.ledger_waiting = Gauge(
+            "cauce_ledger_waiting", "Entries not yet committed.", multiprocess_mode="livesum", registry=r
+        )
+        self.cloud = Gauge(
+            "cauce_cloud_up", "1 when models off the premises answer, 0.5 degraded, 0 down.",
+            multiprocess_mode="mostrecent", registry=r,
+        )
+        self.cache_bytes = Gauge("cauce_cache_bytes", "Bytes in the answer cache.", multiprocess_mode="livesum", registry=r)
+        self._bound: dict[tuple[Any, ...], Any] = {}
+
+    def observe(self, entry: Entry, attempts: list[AttemptEntry]) -> None:
+        """Count one recorded request."""
+        route, model, outcome = entry.route, entry.model, entry.outcome
+        seconds = entry.duration_us / 1e6
+        self._child(self.requests, route, model, outcome).inc()
+        self._child(self.duration, route, model, outcome).observe(seconds)
+        if entry.code:
+            self._child(self.errors, entry.code).inc()
+        if entry.first_byte_us is not None:
+            self._child(self.first_byte, route, model).observe(entry.first_byte_us / 1e6)
+        if entry.data_class:
+            self.classify.observe(entry.classify_us / 1e6)
+            self._child(self.data, entry.data_class, entry.zone).inc()
+        if entry.cost_nano_usd is None:
+            self._child(self.unknown_cost, model).inc()
+        elif entry.cost_nano_usd:
+            self._child(self.cost, route, model, outcome).inc(entry.cost_nano_usd / 1e9)
+        if entry.baseline_nano_usd:
+            self._child(self.saved, route).inc(entry.baseline_nano_usd / 1e9)
+        self._child(self.cache, entry.cache).inc()
+        for attempt in attempts:
+            self._observe_attempt(attempt)
+
+    def _observe_attempt(self, attempt: AttemptEntry) -> None:
+        model = attempt.model
+        self._child(self.attempts, model, attempt.outcome).inc()
+        self._child(self.upstream, model).observe(attempt.duration_us / 1e6)
+        if attempt.prompt_tokens:
+            self._child(self.tokens, model, "prompt").inc(attempt.prompt_tokens)
+        if attempt.completion_tokens:
+            self._child(self.tokens, model, "completion").inc(attempt.completion_tokens)
+        if attempt.rejected_by:
+            self._child(self.verdicts, model, attempt.rejected_by).inc()
+
+    def refused(self, destination: Destination, data: DataClass) -> None:
+        """Count one refusal of the gate."""
+        self._child(self.refusals, data.label, destination.zone.label).inc()
+
+    def _child(self, metric: Any, *labels: str) -> Any:
+        """The metric of these labels, kept at hand: `labels()` builds and hashes each time."""
+        key = (metric, *labels)
+        child = self._bound.get(key)
+        if child is None:
+            child = self._bound[key] = metric.labels(*labels)
+        return child
+
+

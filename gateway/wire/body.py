@@ -1,0 +1,84 @@
+"""Read a request's body with its limits: size before reading, time while reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway.errors import BadRequest, BodyTimeout, BodyTooLarge
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, not a fault
+    """The client closed the connection before its request was complete."""
+
+
+async def read_body(receive: Receive, *, content_length: int | None, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body.
+
+    Raises `BodyTooLarge` before reading when the length says so, else as soon as the limit is passed; `BodyTimeout` when
+    it does not arrive within `timeout_s`; `ClientGone` when the client leaves.
+    """
+    if content_length is not None and content_length > max_bytes:
+        raise _too_large(max_bytes)
+    message = await _first(receive, timeout_s)
+    if not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        return body
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _rest(receive, message.get("body", b""), max_bytes)
+    except TimeoutError:
+        raise _too_slow(timeout_s) from None
+
+
+async def _first(receive: Receive, timeout_s: float) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            message = await receive()
+    except TimeoutError:
+        raise _too_slow(timeout_s) from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+async def _rest(receive: Receive, first: bytes, max_bytes: int) -> bytes:
+    pieces, size = [first], len(first)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the request body is larger than {max_bytes / 1e6:.0f} MB: send less, or raise limits.max_body_mb in cauce.yaml"
+    )
+
+
+def _too_slow(timeout_s: float) -> BodyTimeout:
+    return BodyTimeout(f"the request body was not complete after {timeout_s:g} s: send it again")
+
+
+def content_length(value: bytes | None) -> int | None:
+    """The Content-Length header as a number; raises `BadRequest` when it is not one."""
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise BadRequest("the Content-Length header is not a number") from None

@@ -1,0 +1,174 @@
+"""`POST /v1/chat/completions`: the bytes of a request to an `Inbound`.
+
+One parse, no copy of the body, no model of it: what is not looked at here travels on as it came. Every text in the
+body is collected, in messages or not, because the privacy scan must see whatever an upstream would see.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import orjson
+
+from gateway.errors import BadJson, BadRequest
+from gateway.types import Caller, DataClass, Inbound, Part
+
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+# Values that hold names of ours or of OpenAI's, or numbers: no place for text.
+_PLAIN: Final = frozenset({"model", "messages", "stream", "stream_options", "temperature", "max_tokens", "top_p", "n", "seed"})
+# An id that a provider made: no text of the caller's, and its letters would look like a secret.
+_MADE_ID: Final = re.compile(r"(?:call|toolu|chatcmpl|msg|fc)[_-][A-Za-z0-9]{16,64}")
+_DATA_URL: Final = re.compile(r"data:[a-z0-9.+-]*/?[a-z0-9.+-]*[;,]", re.IGNORECASE)
+_OPAQUE: Final = {"image_url": "image", "input_image": "image", "image": "image", "input_audio": "audio", "file": "file"}
+_PROTOCOL_WORDS: Final = frozenset(
+    {"function", "object", "string", "number", "integer", "boolean", "array", "json_schema", "json_object", "text", "auto"}
+)
+_TEXTUAL: Final = frozenset({"text", "input_text", "output_text", "refusal"})
+
+
+def parse_json(raw: bytes) -> dict[str, object]:
+    """The body as a JSON object; raises `BadJson`."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        # The library's message names the place and never quotes the text.
+        raise BadJson(f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object with `messages`")
+    return body
+
+
+def read_chat(  # noqa: PLR0913 - the request line's facts, each named
+    raw: bytes,
+    *,
+    request_id: str,
+    received_ns: int,
+    caller: Caller,
+    data: DataClass,
+    tags: tuple[str, ...],
+    cacheable: bool,
+    max_messages: int,
+) -> Inbound:
+    """A request of the chat API; raises `BadJson` or `BadRequest` naming the field."""
+    body = parse_json(raw)
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a list with at least one message", param="messages")
+    if len(messages) > max_messages:
+        raise BadRequest(f"`messages` has {len(messages)} entries; the limit is {max_messages}", param="messages")
+    model = body.get("model")
+    if model is not None and not isinstance(model, str):
+        raise BadRequest("`model` must be a string, e.g. \"auto\"", param="model")
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadRequest("`stream` must be true or false", param="stream")
+    parts: list[Part] = []
+    opaque: list[str] = []
+    for index, message in enumerate(messages):
+        _read_message(message, index, parts, opaque)
+    _read_fields(body, parts, opaque)
+    return Inbound(
+        request_id=request_id,
+        endpoint="chat",
+        body=body,
+        parts=tuple(parts),
+        caller=caller,
+        model=model or "auto",
+        stream=stream is True,
+        received_ns=received_ns,
+        opaque=tuple(opaque),
+        include_usage=_asks_usage(body.get("stream_options")),
+        data=data,
+        tags=tags,
+        cacheable=cacheable,
+    )
+
+
+def _asks_usage(options: object) -> bool:
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise BadRequest("`stream_options` must be an object", param="stream_options")
+    return options.get("include_usage") is True
+
+
+def _read_message(message: object, index: int, parts: list[Part], opaque: list[str]) -> None:
+    where = f"messages[{index}]"
+    if not isinstance(message, dict):
+        raise BadRequest(f"`{where}` must be an object with `role` and `content`", param=where)
+    role = message.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise BadRequest(f"`{where}.role` must be one of {', '.join(sorted(_ROLES))}", param=f"{where}.role")
+    content = message.get("content")
+    if isinstance(content, str):
+        parts.append(Part(role, content))
+    elif isinstance(content, list):
+        for number, piece in enumerate(content):
+            _read_piece(piece, role, f"{where}.content[{number}]", parts, opaque)
+    elif content is not None:
+        raise BadRequest(f"`{where}.content` must be a string or a list of parts", param=f"{where}.content")
+    elif role == "user":
+        raise BadRequest(f"`{where}.content` is missing", param=f"{where}.content")
+    if len(message) > 2:
+        _collect({k: v for k, v in message.items() if k not in {"role", "content"}}, role, parts, opaque)
+
+
+def _read_piece(piece: object, role: str, where: str, parts: list[Part], opaque: list[str]) -> None:
+    if not isinstance(piece, dict) or not isinstance(kind := piece.get("type"), str):
+        raise BadRequest(f"`{where}` must be an object with `type`", param=where)
+    if kind in _TEXTUAL:
+        text = piece.get("text", piece.get("refusal"))
+        if not isinstance(text, str):
+            raise BadRequest(f"`{where}.text` must be a string", param=f"{where}.text")
+        parts.append(Part(role, text))
+        rest = {k: v for k, v in piece.items() if k not in {"type", "text", "refusal"}}
+    else:
+        # A kind that is not known is taken as unreadable, and still searched for text.
+        opaque.append(_OPAQUE.get(kind, "file"))
+        rest = {k: v for k, v in piece.items() if k != "type"}
+    if rest:
+        _collect(rest, role, parts, opaque)
+
+
+def _read_fields(body: Mapping[str, object], parts: list[Part], opaque: list[str]) -> None:
+    """Text outside the messages: tools, schemas, metadata, and fields that nobody has heard of."""
+    for name, value in body.items():
+        if name in _PLAIN or value is None or isinstance(value, bool | int | float):
+            continue
+        role = "tools" if name in {"tools", "functions"} else "schema" if name == "response_format" else "field"
+        _collect({name: value}, role, parts, opaque)
+
+
+def _collect(value: object, role: str, parts: list[Part], opaque: list[str]) -> None:
+    text = "\n".join(_strings(value, opaque))
+    if text:
+        parts.append(Part(role, text))
+
+
+def _strings(value: object, opaque: list[str]) -> Iterator[str]:
+    """Every text in a JSON value, with the name it stands under, so that `password: x` is seen together."""
+    stack: list[tuple[str, object]] = [("", value)]
+    while stack:
+        name, node = stack.pop()
+        if isinstance(node, str):
+            if _DATA_URL.match(node):
+                opaque.append("file")
+            elif not _is_made(name, node):
+                yield f"{name}: {node}" if name else node
+        elif isinstance(node, dict):
+            if name:
+                yield name
+            stack.extend((str(key), child) for key, child in reversed(node.items()))
+        elif isinstance(node, list):
+            stack.extend((name, child) for child in reversed(node))
+        elif isinstance(node, int) and not isinstance(node, bool) and abs(node) > 99_999:
+            yield f"{name}: {node}"  # a telephone or card number needs no quotes
+
+
+def _is_made(name: str, node: str) -> bool:
+    """Whether a value is a word of the protocol or an id that a provider made, rather than text."""
+    if name in {"type", "role"} and node in _PROTOCOL_WORDS:
+        return True
+    return name in {"id", "tool_call_id", "call_id"} and _MADE_ID.fullmatch(node) is not None

@@ -1,0 +1,213 @@
+"""The ASGI endpoint of the request path: bytes in, bytes out, no framework between.
+
+Every request ends here in a reply or a clean end, and in one ledger entry: refused and aborted ones too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import uuid4
+
+from gateway.errors import CauceError, Draining, InternalError, ModelNotAllowed, UpstreamRejected, WrongMethod
+from gateway.pipeline import Pipeline, Recorder, Streamed, Whole
+from gateway.settings import LimitSettings
+from gateway.types import Exchange, Inbound, Outcome
+from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, read_body
+from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
+from gateway.wire.chat import read_chat
+from gateway.wire.errors import error_body, retry_after
+from gateway.wire.headers import Headers, reply_headers
+
+_JSON = (b"content-type", b"application/json")
+_EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_READ_ONLY_HEADERS = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"content-length",
+        b"content-encoding",
+        b"cache-control",
+        b"x-cauce-data-class",
+        b"x-cauce-tags",
+    }
+)
+
+
+class Costing(Protocol):
+    """What a story has cost so far."""
+
+    def cost(self, exchange: Exchange) -> int | None:
+        """Nano-USD of all attempts; nothing when a price or a usage is not known."""
+        ...
+
+
+class _Recorder(Recorder, Costing, Protocol):
+    pass
+
+
+def new_request_id() -> str:
+    """A fresh id: `req_` and 32 hexadecimal digits."""
+    return f"req_{uuid4().hex}"
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One request on the wire: whether its reply has begun, and whether it is complete."""
+
+    begun: bool = False
+    done: bool = False
+    gone: bool = False
+
+
+class ChatEndpoint:
+    """`/v1/chat/completions`, and with `run` given, any other endpoint that takes the same body."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        keys: Keys,
+        limits: LimitSettings,
+        recorder: _Recorder,
+        crashed: Callable[[str, BaseException], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._limits = limits
+        self._recorder = recorder
+        self._crashed = crashed
+        self._max_bytes = int(limits.max_body_mb * 1_000_000)
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request to its end."""
+        exchange = Exchange(new_request_id(), "chat", time.time_ns())
+        flow = _Flow()
+        self.in_flight += 1
+        try:
+            await self._serve(scope, receive, send, exchange, flow)
+        except CauceError as error:
+            await self._refuse(error, exchange, send, flow)
+        except ClientGone:
+            await self._abort(exchange)
+        except asyncio.CancelledError:
+            await self._abort(exchange)
+            if not flow.gone:
+                raise
+        except Exception as error:  # noqa: BLE001 - the last line of defence: no trace of ours reaches a client
+            self._crashed(exchange.request_id, error)
+            await self._refuse(InternalError("the gateway failed on this request; its log has the id"), exchange, send, flow)
+        finally:
+            self.in_flight -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, flow: _Flow) -> None:
+        if self.in_flight > self._limits.max_in_flight:
+            raise Draining("the gateway is at its limit of requests in flight", retry_after_s=1)
+        if scope["method"] != "POST":
+            raise WrongMethod(f"{scope['path']} takes POST")
+        inbound = await self._receive(scope, receive, exchange)
+        exchange.inbound, exchange.stream = inbound, inbound.stream
+        # From here on the only thing that can still arrive is the client's leaving.
+        watcher = asyncio.create_task(_watch(receive, asyncio.current_task(), flow))
+        try:
+            reply = await self._pipeline.run(inbound, exchange)
+            if isinstance(reply, Streamed):
+                await self._stream(reply, exchange, send, flow)
+            else:
+                await self._whole(reply, inbound, exchange, send, flow)
+        finally:
+            watcher.cancel()
+
+    async def _receive(self, scope: Scope, receive: Receive, exchange: Exchange) -> Inbound:
+        headers = {name: value for name, value in scope["headers"] if name in _READ_ONLY_HEADERS}
+        caller = exchange.caller = find_caller(headers, self._keys)
+        raw = await read_body(
+            receive,
+            content_length=content_length(headers.get(b"content-length")),
+            max_bytes=self._max_bytes,
+            timeout_s=self._limits.body_timeout_s,
+        )
+        inbound = read_chat(
+            raw,
+            request_id=exchange.request_id,
+            received_ns=exchange.received_ns,
+            caller=caller,
+            data=raised_class(headers, caller),
+            tags=cost_tags(headers, caller),
+            cacheable=not _no_cache(headers.get(b"cache-control", b"")),
+            max_messages=self._limits.max_messages,
+        )
+        if caller.models is not None and inbound.model not in caller.models:
+            raise ModelNotAllowed(f"this key may use: {', '.join(sorted(caller.models))}", param="model")
+        return inbound
+
+    async def _whole(self, reply: Whole, inbound: Inbound, exchange: Exchange, send: Send, flow: _Flow) -> None:
+        headers = reply_headers(exchange, cost_nano_usd=self._recorder.cost(exchange))
+        headers += _EVENTS if inbound.stream else [_JSON]
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+        flow.done = True  # recorded already: the client may leave
+        await _send_head(send, 200, headers, flow)
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _stream(self, reply: Streamed, exchange: Exchange, send: Send, flow: _Flow) -> None:
+        try:
+            await _send_head(send, 200, reply_headers(exchange, whole=False) + _EVENTS, flow)
+            async for chunk in reply.chunks:
+                if exchange.first_byte_seconds is None:
+                    exchange.first_byte_seconds = (time.time_ns() - exchange.received_ns) / 1e9
+                exchange.bytes_out += len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            flow.done = True
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await reply.chunks.aclose()
+
+    async def _refuse(self, error: CauceError, exchange: Exchange, send: Send, flow: _Flow) -> None:
+        """An error in OpenAI's shape, recorded first; nothing more once a reply has begun."""
+        if flow.begun:
+            return
+        exchange.status, exchange.code = error.status, error.code
+        upstream_failed = bool(exchange.attempts) and not isinstance(error, UpstreamRejected)
+        exchange.outcome = Outcome.FAILED if upstream_failed or error.status == 500 else Outcome.REFUSED  # noqa: PLR2004
+        await self._recorder.record(exchange)
+        body = error_body(error, exchange.request_id)
+        headers = [*reply_headers(exchange, whole=False), _JSON, (b"content-length", b"%d" % len(body))]
+        if (wait := retry_after(error)) is not None:
+            headers.append((b"retry-after", wait.encode()))
+        if exchange.inbound is None:
+            headers.append((b"connection", b"close"))  # the rest of its body was not read
+        flow.done = True
+        await _send_head(send, error.status, headers, flow)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _abort(self, exchange: Exchange) -> None:
+        """The client left: what was spent until then is recorded. A stream has done that itself."""
+        if exchange.status:
+            return
+        exchange.outcome, exchange.status, exchange.code = Outcome.ABORTED, 499, "client_closed_request"
+        await self._recorder.record(exchange)
+
+
+async def _watch(receive: Receive, request: asyncio.Task[Any] | None, flow: _Flow) -> None:
+    """Cancel the request when its client leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not flow.done and request is not None:
+        flow.gone = True
+        request.cancel()
+
+
+async def _send_head(send: Send, status: int, headers: Headers, flow: _Flow) -> None:
+    flow.begun = True
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _no_cache(value: bytes) -> bool:
+    return b"no-cache" in value or b"no-store" in value
+
+
+Endpoint = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
