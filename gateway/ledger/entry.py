@@ -11,7 +11,6 @@ import orjson
 
 from gateway.ledger.prices import Charge, PriceBook
 from gateway.types import Attempt, Exchange, Model, Signals
-from gateway.wire.headers import answering_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,16 @@ class AttemptEntry:
     cost_nano_usd: int | None
     price_source: str
     price_from: str
+
+
+def answering_model(exchange: Exchange) -> Model | None:
+    """Whose answer is sent: the cache's, or the accepted attempt's, else the last one's that answered."""
+    if exchange.cached_model is not None:
+        return exchange.cached_model
+    answered = [attempt for attempt in exchange.attempts if attempt.outcome in {"ok", "aborted"}]
+    if not answered:
+        return None
+    return next((attempt.model for attempt in answered if attempt.verdict.accepted), answered[-1].model)
 
 
 def attempt_entries(exchange: Exchange, prices: PriceBook) -> list[AttemptEntry]:

@@ -117,7 +117,7 @@ class PriceBook:
         day_number = at_ns // 86_400_000_000_000
         key = (model.id, day_number)
         if key not in self._today:
-            if len(self._today) > 4096:  # noqa: PLR2004 - bounded: a day of all models is far below
+            if len(self._today) > 4096:
                 self._today.clear()
             self._today[key] = self.price(model, dt.date.fromordinal(719_163 + day_number))
         price = self._today[key]

@@ -38,10 +38,10 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(url)
     except (ArgumentError, ModuleNotFoundError) as error:
         hint = "pip install 'cauce[postgres]'" if isinstance(error, ModuleNotFoundError) else "sqlite:///cauce.db"
-        raise ConfigError(f"ledger: {url.split('@')[-1]!r} cannot be opened: {error}. Try {hint}") from error
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine)
+        raise ConfigError(f"ledger: {url.rsplit('@', maxsplit=1)[-1]!r} cannot be opened: {error}. Try {hint}") from error
     try:
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(engine)
         migrate(engine)
     except (SQLAlchemyError, OSError) as error:
         raise ConfigError(f"ledger: {engine.url.render_as_string()} cannot be used: {error}") from error

@@ -102,7 +102,7 @@ class Classifier:
             return _unreadable("oversize", unread.unreadable)
         try:
             detection = self._scanner.scan(inbound.parts)
-        except Exception as error:  # noqa: BLE001 - whatever breaks in the scan, the text must not leave because of it
+        except Exception as error:
             self._on_failure(error)
             return _unreadable("scan_failed", unread.failure)
         reason = _unread_part(inbound, language)

@@ -18,6 +18,7 @@ from gateway.types import Caller, DataClass, Inbound, Part
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 # Values that hold names of ours or of OpenAI's, or numbers: no place for text.
 _PLAIN: Final = frozenset({"model", "messages", "stream", "stream_options", "temperature", "max_tokens", "top_p", "n", "seed"})
+_PLAIN_MESSAGE: Final = frozenset({"role", "content"})
 # An id that a provider made: no text of the caller's, and its letters would look like a secret.
 _MADE_ID: Final = re.compile(r"(?:call|toolu|chatcmpl|msg|fc)[_-][A-Za-z0-9]{16,64}")
 _DATA_URL: Final = re.compile(r"data:[a-z0-9.+-]*/?[a-z0-9.+-]*[;,]", re.IGNORECASE)
@@ -111,8 +112,8 @@ def _read_message(message: object, index: int, parts: list[Part], opaque: list[s
         raise BadRequest(f"`{where}.content` must be a string or a list of parts", param=f"{where}.content")
     elif role == "user":
         raise BadRequest(f"`{where}.content` is missing", param=f"{where}.content")
-    if len(message) > 2:
-        _collect({k: v for k, v in message.items() if k not in {"role", "content"}}, role, parts, opaque)
+    if not message.keys() <= _PLAIN_MESSAGE:
+        _collect({k: v for k, v in message.items() if k not in _PLAIN_MESSAGE}, role, parts, opaque)
 
 
 def _read_piece(piece: object, role: str, where: str, parts: list[Part], opaque: list[str]) -> None:

@@ -98,7 +98,7 @@ class ChatEndpoint:
             await self._abort(exchange)
             if not flow.gone:
                 raise
-        except Exception as error:  # noqa: BLE001 - the last line of defence: no trace of ours reaches a client
+        except Exception as error:
             self._crashed(exchange.request_id, error)
             await self._refuse(InternalError("the gateway failed on this request; its log has the id"), exchange, send, flow)
         finally:
@@ -172,7 +172,7 @@ class ChatEndpoint:
             return
         exchange.status, exchange.code = error.status, error.code
         upstream_failed = bool(exchange.attempts) and not isinstance(error, UpstreamRejected)
-        exchange.outcome = Outcome.FAILED if upstream_failed or error.status == 500 else Outcome.REFUSED  # noqa: PLR2004
+        exchange.outcome = Outcome.FAILED if upstream_failed or error.status == 500 else Outcome.REFUSED
         await self._recorder.record(exchange)
         body = error_body(error, exchange.request_id)
         headers = [*reply_headers(exchange, whole=False), _JSON, (b"content-length", b"%d" % len(body))]

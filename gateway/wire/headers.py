@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.types import Exchange, Model
+from gateway.ledger.entry import answering_model
+from gateway.types import Exchange
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,16 +40,6 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
         if whole:
             headers.append((b"x-cauce-cost-usd", usd(cost_nano_usd)))
     return headers
-
-
-def answering_model(exchange: Exchange) -> Model | None:
-    """Whose answer is sent: the cache's, or the accepted attempt's, else the last one's that answered."""
-    if exchange.cached_model is not None:
-        return exchange.cached_model
-    answered = [attempt for attempt in exchange.attempts if attempt.outcome in {"ok", "aborted"}]
-    if not answered:
-        return None
-    return next((attempt.model for attempt in answered if attempt.verdict.accepted), answered[-1].model)
 
 
 def usd(nano_usd: int | None) -> bytes:

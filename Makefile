@@ -1,0 +1,83 @@
+# `make run` and `make test` are all that a newcomer needs. Everything is installed from hash-locked files into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+DATA ?= ../shared/data
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+  INSTALL = uv pip install -q --python $(BIN)/python
+  MAKE_VENV = uv venv -q --python $(PYTHON) $(VENV)
+else
+  INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
+  MAKE_VENV = $(PYTHON) -m venv $(VENV)
+endif
+
+.PHONY: help run setup test check bench router lock grafana clean soak
+
+help:           ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+run: setup      ## install, fetch the embedded model, start on 127.0.0.1:8400
+	@$(BIN)/cauce models pull smollm2-135m-instruct
+	@exec $(BIN)/cauce serve
+
+setup: $(VENV)/.run ## install the gateway and its command into .venv
+
+$(VENV)/bin/python:
+	@echo "cauce: making $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cauce needs Python 3.11 or newer; set PYTHON=python3.12, say")'
+	@test -x $(VENV)/bin/python || $(MAKE_VENV)
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "cauce: installing hash-locked packages (about 400 MB on disk, a minute or two the first time)"
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "cauce: installing what the tests need"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.node: tests/clients/node/package-lock.json
+	@if command -v npm >/dev/null; then echo "cauce: installing the Node clients"; npm ci --prefix tests/clients/node --silent --no-audit --no-fund; \
+	else echo "cauce: no npm: the Node client's tests will be skipped"; fi
+	@mkdir -p $(VENV) && touch $@
+
+test: setup $(VENV)/.dev $(VENV)/.node ## run the tests; what cannot run here is named with its reason
+	@$(BIN)/cauce models pull smollm2-135m-instruct
+	@$(BIN)/python -m pytest -q $(TESTS)
+
+check: setup $(VENV)/.dev ## what CI runs: lint, types, import contracts, policies, tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/cauce check policies
+	@$(MAKE) --no-print-directory test
+
+bench: setup $(VENV)/.dev ## CPU per request against nginx (and LiteLLM's proxy when installed), paired in one run
+	@$(BIN)/python -m tests.bench.run $(BENCH)
+
+soak: setup $(VENV)/.dev ## the long runs, once
+	@$(BIN)/python -m tests.bench.run --soak 10000 --scenarios c64 --rounds 1
+
+$(VENV)/.train: requirements/train.txt $(VENV)/.run
+	@$(INSTALL) -r requirements/train.txt
+	@touch $@
+
+router: setup $(VENV)/.train ## train the router and privacy models again from DATA
+	@$(BIN)/python -m router_models.train --data $(DATA) --out router_models/artifacts
+
+grafana: setup $(VENV)/.dev ## write the dashboards again
+	@$(BIN)/python grafana/make_dashboards.py
+
+lock:           ## resolve requirements/*.txt again (needs uv); run.txt is a part of dev.txt
+	@$(LOCK) --extra embedded --extra litellm --extra postgres --extra hub --group build --group dev --group grafana -o requirements/dev.txt
+	@$(LOCK) --extra embedded --group build -c requirements/dev.txt -o requirements/run.txt
+LOCK = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
+clean:          ## remove what was installed here
+	rm -rf $(VENV) tests/clients/node/node_modules

@@ -1,0 +1,155 @@
+"""Everything but the request path: models, route, health, metrics. FastAPI serves these; they are not in a hurry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from gateway import __version__
+from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath, WrongMethod
+from gateway.pipeline import Pipeline
+from gateway.settings import LimitSettings
+from gateway.telemetry.metrics import Metrics
+from gateway.types import Exchange, Model
+from gateway.wire.body import read_body
+from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
+from gateway.wire.chat import read_chat
+from gateway.wire.endpoint import new_request_id
+from gateway.wire.errors import error_object
+
+
+class Status(Protocol):
+    """What the composition root knows of the gateway's state."""
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        """Whether requests can be answered, and the state of each part."""
+        ...
+
+    def refresh_gauges(self) -> None:
+        """Bring the gauges up to date before they are read."""
+        ...
+
+
+def build_pages(  # noqa: PLR0913 - the composition root hands in each part by name
+    *,
+    pipeline: Pipeline,
+    keys: Keys,
+    limits: LimitSettings,
+    models: Mapping[str, Model],
+    metrics: Metrics,
+    status: Status,
+    explain: Callable[..., dict[str, object]],
+    home: Callable[[], str],
+) -> FastAPI:
+    """The application behind every path but the request path's own."""
+    app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None)
+
+    @app.exception_handler(CauceError)
+    async def _known(_request: Request, error: CauceError) -> Response:
+        return _json(error_object(error, new_request_id()), error.status)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        path = request.url.path
+        known: CauceError = (
+            WrongMethod(f"{request.method} is not for {path}")
+            if error.status_code == 405  # noqa: PLR2004
+            else UnknownPath(f"there is nothing at {path}: the API is under /v1, e.g. /v1/chat/completions")
+        )
+        return _json(error_object(known, new_request_id()), known.status)
+
+    @app.exception_handler(Exception)
+    async def _fault(_request: Request, _error: Exception) -> Response:
+        fault = InternalError("the gateway failed on this request; its log says where")
+        return _json(error_object(fault, new_request_id()), fault.status)
+
+    created = int(time.time())
+
+    def listed(model: Model) -> dict[str, object]:
+        return {
+            "id": model.id,
+            "object": "model",
+            "created": created,
+            "owned_by": model.provider,
+            "cauce": {"zone": model.zone.label, "kind": model.kind, "model": model.model},
+        }
+
+    @app.get("/v1/models")
+    async def list_models(request: Request) -> Response:
+        """The configured models, and `auto`."""
+        find_caller(dict(request.scope["headers"]), keys)
+        auto: dict[str, object] = {"id": "auto", "object": "model", "created": created, "owned_by": "cauce"}
+        return _json({"object": "list", "data": [auto, *map(listed, models.values())]})
+
+    @app.get("/v1/models/{name}")
+    async def one_model(name: str, request: Request) -> Response:
+        """One configured model."""
+        find_caller(dict(request.scope["headers"]), keys)
+        if name == "auto":
+            return _json({"id": "auto", "object": "model", "created": created, "owned_by": "cauce"})
+        if name not in models:
+            raise UnknownModel(f"there is no model {name!r}: {', '.join(models)}", param="model")
+        return _json(listed(models[name]))
+
+    @app.post("/v1/route")
+    async def route(request: Request) -> Response:
+        """The decision for a chat request, without a call."""
+        headers = dict(request.scope["headers"])
+        caller = find_caller(headers, keys)
+        raw = await read_body(
+            request.receive,
+            content_length=None,
+            max_bytes=int(limits.max_body_mb * 1_000_000),
+            timeout_s=limits.body_timeout_s,
+        )
+        exchange = Exchange(new_request_id(), "route", time.time_ns(), caller)
+        inbound = read_chat(
+            raw,
+            request_id=exchange.request_id,
+            received_ns=exchange.received_ns,
+            caller=caller,
+            data=raised_class(headers, caller),
+            tags=cost_tags(headers, caller),
+            cacheable=False,
+            max_messages=limits.max_messages,
+        )
+        signals, decision = pipeline.choose(inbound, exchange)
+        language = headers.get(b"accept-language", b"en")[:2].decode("latin-1").lower()
+        return _json(explain(signals, decision, language="es" if language == "es" else "en"))
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """The process answers."""
+        return _json({"status": "ok", "version": __version__})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Requests can be answered: policy, ledger and at least one model are there."""
+        ready, parts = status.ready()
+        return _json({"status": "ready" if ready else "not ready", **parts}, 200 if ready else 503)
+
+    @app.get("/metrics")
+    async def read_metrics() -> Response:
+        """Prometheus text format."""
+        status.refresh_gauges()
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/console", response_class=HTMLResponse)
+    async def console() -> Response:
+        """The page for people."""
+        return HTMLResponse(
+            home(), headers={"content-security-policy": "default-src 'none'; style-src 'self' 'unsafe-inline'"}
+        )
+
+    return app
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from sqlalchemy import Engine, inspect, select
+
+from gateway.errors import ConfigError
+from gateway.ledger.entry import AttemptEntry, Entry
+from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.tables import attempts, entries, keys
+from tests.builders import an_attempt_entry, an_entry
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return open_engine(f"sqlite:///{tmp_path}/ledger.db")
+
+
+def write(engine: Engine, *rows: tuple[Entry, list[AttemptEntry]]) -> list[Exception]:
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        ledger = Ledger(engine, on_failure=failures.append)
+        await asyncio.gather(*(ledger.append(entry, calls) for entry, calls in rows))
+        ledger.close()
+
+    asyncio.run(run())
+    return failures
+
+
+def test_an_entry_is_read_back_as_it_was_written(engine: Engine) -> None:
+    entry = an_entry(cost_nano_usd=2**60, first_byte_us=None, tags='["a b"]', team="Facturación ñ")
+    write(engine, (entry, [an_attempt_entry(), an_attempt_entry(number=1, cost_nano_usd=None)]))
+
+    with engine.connect() as connection:
+        row = connection.execute(select(entries)).one()
+        calls = connection.execute(select(attempts).order_by(attempts.c.number)).all()
+    assert Entry(**row._mapping) == entry
+    assert [AttemptEntry(**call._mapping) for call in calls] == [
+        an_attempt_entry(),
+        an_attempt_entry(number=1, cost_nano_usd=None),
+    ]
+
+
+def test_writing_an_entry_twice_books_it_once(engine: Engine) -> None:
+    write(engine, (an_entry(), [an_attempt_entry()]), (an_entry(), [an_attempt_entry()]))
+    with engine.connect() as connection:
+        assert len(connection.execute(select(entries)).all()) == 1
+        assert len(connection.execute(select(attempts)).all()) == 1
+
+
+def test_many_entries_at_once_are_all_written(engine: Engine) -> None:
+    write(engine, *((an_entry(f"req_{n}"), [an_attempt_entry(f"req_{n}")]) for n in range(2_000)))
+    with engine.connect() as connection:
+        assert len(connection.execute(select(entries.c.request_id)).all()) == 2_000
+
+
+def test_what_could_not_be_written_is_written_when_the_database_is_back(engine: Engine) -> None:
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        ledger = Ledger(engine, on_failure=failures.append)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE entries RENAME TO gone")
+        written = ledger.append(an_entry(), [])
+        while not failures:
+            await asyncio.sleep(0.01)
+        assert not written.done()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE gone RENAME TO entries")
+        await asyncio.wait_for(written, 10)
+        ledger.close()
+
+    asyncio.run(run())
+    with engine.connect() as connection:
+        assert connection.execute(select(entries.c.request_id)).scalars().all() == ["req_1"]
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(engine: Engine) -> None:
+    made = inspect(engine)
+    for table in (entries, attempts, keys):
+        assert [c["name"] for c in made.get_columns(table.name)] == [c.name for c in table.columns]
+        assert made.get_pk_constraint(table.name)["constrained_columns"] == [c.name for c in table.primary_key]
+
+
+def test_columns_stand_in_the_order_of_the_fields() -> None:
+    assert [f.name for f in dataclasses.fields(Entry)] == [c.name for c in entries.columns]
+    assert set(get_type_hints(Entry).values()) <= {str, int, int | None}
+
+
+def test_opening_a_ledger_twice_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    write(open_engine(url), (an_entry(), []))
+    with open_engine(url).connect() as connection:
+        assert len(connection.execute(select(entries)).all()) == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////proc/nothing/ledger.db", "madeup://x"])
+def test_a_ledger_that_cannot_be_opened_is_named(url: str) -> None:
+    with pytest.raises(ConfigError, match="ledger"):
+        open_engine(url)
