@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
+
+import gateway
 import router_models
 from gateway.cache.store import MemoryStore
 from gateway.console.pages import home
-from gateway.errors import ConfigError, UpstreamError
+from gateway.errors import ConfigError
 from gateway.gate import Gate
 from gateway.ledger.keys import REFRESH_S, KeyRing
 from gateway.ledger.prices import Machine, PriceBook, load_prices
@@ -23,6 +28,7 @@ from gateway.ledger.store import Ledger, open_engine
 from gateway.pipeline import Pipeline
 from gateway.policy.load import load_policy
 from gateway.policy.rules import Policy
+from gateway.policy.trace import explained
 from gateway.settings import Settings
 from gateway.signals.difficulty import DifficultyScorer
 from gateway.signals.language import detect
@@ -32,15 +38,297 @@ from gateway.stages.recall import Recall
 from gateway.stages.record import LedgerRecorder
 from gateway.telemetry.logs import fields, places
 from gateway.telemetry.metrics import Metrics
-from gateway.types import Cloud, Inbound, Model, Signals, Zone
+from gateway.types import ANONYMOUS, Cloud, DataClass, Inbound, Model, Signals, Zone
 from gateway.upstreams.base import Upstream
 from gateway.upstreams.health import CloudHealth
-from gateway.upstreams.registry import Pool, build
-from gateway.wire.body import Receive, Scope, Send
+from gateway.upstreams.openai_http import Pool
+from gateway.upstreams.registry import build
+from gateway.wire.body import App, Receive, Scope, Send
 from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import ChatEndpoint, new_request_id
 from gateway.wire.pages import build_pages
+from router_models.encoder import Encoder
 
 _log = logging.getLogger("cauce")
 ARTIFACTS = Path(router_models.__file__).parent / "artifacts"
+_HOME = Path(gateway.__file__).parent
+# In a wheel the policies lie inside the package; in a checkout beside it.
+SHIPPED_POLICIES = next((p for p in (_HOME / "shipped_policies", _HOME.parent / "policies") if p.is_dir()), _HOME)
 _CLOUD_VALUES = {Cloud.UP: 1.0, Cloud.DEGRADED: 0.5, Cloud.DOWN: 0.0}
+
+
+def policy_file(settings: Settings, named: Path | None = None) -> Path:
+    """The policy in force: the one named, the one in cauce.yaml, `policies/default.yaml` here, or the shipped default."""
+    if named is not None:
+        return named
+    if settings.policy:
+        return Path(settings.policy)
+    here = Path("policies/default.yaml")
+    return here if here.exists() else SHIPPED_POLICIES / "default.yaml"
+
+
+def build_models(settings: Settings, policy: Policy, *, on_failure: Callable[[BaseException], None]) -> Classifier:
+    """The models that read a request; raises `ConfigError` when an artefact is missing or broken."""
+    encoder = Encoder.load(ARTIFACTS)
+    return Classifier(
+        scorer=DifficultyScorer.load(ARTIFACTS, encoder=encoder),
+        scanner=PrivacyScanner.load(ARTIFACTS, operating_point=policy.operating_point, encoder=encoder),
+        language=detect,
+        max_scan_chars=settings.limits.max_scan_chars,
+        on_failure=on_failure,
+    )
+
+
+def build_classifier(settings: Settings, policy: Policy) -> Callable[[str | list[dict[str, object]]], Signals]:
+    """What `explain`, `check` and the cases use: a text or messages to signals, as a request would get them."""
+    classifier = build_models(settings, policy, on_failure=_log_scan_failure)
+    unread = Unread(policy.unreadable, policy.failure)
+    clock = _Clock(settings.time_zone)
+
+    def classify(asked: str | list[dict[str, object]]) -> Signals:
+        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        inbound = _inbound(orjson.dumps({"messages": messages}), settings.limits.max_messages)
+        return classifier.classify(inbound, unread=unread, moment=Moment(hour=clock.hour()))
+
+    return classify
+
+
+def _inbound(raw: bytes, max_messages: int) -> Inbound:
+    return read_chat(
+        raw,
+        request_id=new_request_id(),
+        received_ns=time.time_ns(),
+        caller=ANONYMOUS,
+        data=DataClass.PUBLIC,
+        tags=(),
+        cacheable=False,
+        max_messages=max_messages,
+    )
+
+
+def _log_scan_failure(error: BaseException) -> None:
+    _log.error("the privacy scan failed", extra=fields(error=type(error).__name__, at=places(error)))
+
+
+class _Clock:
+    """The hour of the business, read once a minute at the most."""
+
+    def __init__(self, time_zone: str) -> None:
+        try:
+            self._zone = ZoneInfo(time_zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ConfigError(f"time_zone: {time_zone!r} is not known; write one such as Europe/Madrid") from error
+        self._until = 0.0
+        self._hour = 0
+
+    def hour(self) -> int:
+        now = time.time()
+        if now >= self._until:
+            self._hour = dt.datetime.fromtimestamp(now, self._zone).hour
+            self._until = (now // 60 + 1) * 60
+        return self._hour
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a gateway is made of, for whoever starts and stops it."""
+
+    settings: Settings
+    policy: Policy
+    models: Mapping[str, Model]
+    upstreams: Mapping[str, Upstream]
+    pool: Pool
+    ledger: Ledger
+    keys: KeyRing
+    metrics: Metrics
+    store: MemoryStore | None
+    health: CloudHealth
+
+
+class Gateway:
+    """The ASGI application: the request path goes straight to its endpoint, everything else to the pages."""
+
+    def __init__(self, parts: Parts, *, chat: ChatEndpoint, pages: App) -> None:
+        self.parts = parts
+        self.chat = chat
+        self._pages = pages
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the server's life."""
+        if scope["type"] == "http":
+            if scope["path"] == "/v1/chat/completions":
+                await self.chat(scope, receive, send)
+            else:
+                await self._pages(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def start(self) -> None:
+        """Ask each upstream whether it is there, which also starts the embedded one; keys are read again from here on."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Give everything back; what the ledger still holds is written first."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
+        await self.parts.pool.aclose()
+        await asyncio.to_thread(self.parts.ledger.close)
+
+    async def _keep(self) -> None:
+        await asyncio.gather(*(upstream.health() for upstream in self.parts.upstreams.values()))
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await asyncio.to_thread(self.parts.keys.load)
+
+
+class _State:
+    """Readiness and gauges, for the pages."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.chat: ChatEndpoint | None = None
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        parts = self._parts
+        return bool(parts.models), {
+            "policy": f"{parts.policy.name}@{parts.policy.revision}",
+            "models": {name: model.zone.label for name, model in parts.models.items()},
+            "cloud": str(parts.health.state()),
+            "ledger_waiting": parts.ledger.waiting,
+        }
+
+    def refresh_gauges(self) -> None:
+        parts, metrics = self._parts, self._parts.metrics
+        metrics.in_flight.set(self.chat.in_flight if self.chat else 0)
+        metrics.ledger_waiting.set(parts.ledger.waiting)
+        metrics.cloud.set(_CLOUD_VALUES[parts.health.state()])
+        metrics.cache_bytes.set(parts.store.size_bytes if parts.store else 0)
+
+
+def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: Path | None = None) -> Gateway:
+    """Everything wired: `models` are the configured or discovered ones. Raises `ConfigError`."""
+    catalogue = {model.id: model for model in models}
+    file = policy_file(settings, policy_path)
+    policy = load_policy(file)
+    metrics = Metrics()
+    engine = open_engine(settings.ledger)
+    keys = KeyRing(engine, always=not is_loopback(settings.host))
+    refuse_open_doors(settings, keys)
+    prices = _prices(settings, catalogue)
+    pool = Pool()
+    health = CloudHealth(frozenset(m.id for m in models if m.zone is not Zone.PREMISES))
+    ledger = Ledger(engine, on_failure=_ledger_failed(metrics))
+    gate = Gate(on_refusal=metrics.refused)
+    cache = settings.cache
+    store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None
+    upstreams = {model.id: build(model, pool) for model in models}
+    parts = Parts(settings, policy, catalogue, upstreams, pool, ledger, keys, metrics, store, health)
+    recorder = LedgerRecorder(ledger, prices=prices, metrics=metrics)
+    clock = _Clock(policy.time_zone or settings.time_zone)
+    pipeline = Pipeline(
+        classifier=build_models(settings, policy, on_failure=_scan_failed(metrics)),
+        policy=lambda: policy,
+        models=catalogue,
+        upstreams=upstreams,
+        gate=gate,
+        recall=Recall(store, gate=gate),
+        recorder=recorder,
+        language=detect,
+        moment=lambda inbound: Moment(health.state(), clock.hour(), None),
+        heard=health.heard,
+    )
+    state = _State(parts)
+    chat = ChatEndpoint(pipeline, keys=keys, limits=settings.limits, recorder=recorder, crashed=_crashed(metrics))
+    state.chat = chat
+    pages = build_pages(
+        pipeline=pipeline,
+        keys=keys,
+        limits=settings.limits,
+        models=catalogue,
+        metrics=metrics,
+        status=state,
+        explain=lambda signals, decision, *, language: explained(
+            signals, decision, policy=policy, models=catalogue, language=language
+        ),
+        home=lambda: home(
+            models=models,
+            policy=policy.name,
+            revision=policy.revision,
+            guarantees=policy.guarantees,
+            curl=curl_line(settings.port),
+            language=settings.language,
+        ),
+    )
+    return Gateway(parts, chat=chat, pages=pages)
+
+
+def _prices(settings: Settings, catalogue: Mapping[str, Model]) -> PriceBook:
+    machine = Machine(*(Decimal(str(v)) for v in settings.machine.model_dump().values()))
+    baseline = settings.baseline or next((m.id for m in catalogue.values() if m.kind == "llm"), "")
+    own = load_prices(Path(settings.prices)) if settings.prices else {}
+    return PriceBook(machine=machine, baseline=catalogue.get(baseline), own=own)
+
+
+def _scan_failed(metrics: Metrics) -> Callable[[BaseException], None]:
+    def failed(error: BaseException) -> None:
+        metrics.scan_failures.inc()
+        _log_scan_failure(error)
+
+    return failed
+
+
+def _ledger_failed(metrics: Metrics) -> Callable[[Exception], None]:
+    def failed(error: Exception) -> None:
+        metrics.ledger_failures.inc()
+        _log.error("the ledger could not be written, it is tried again", extra=fields(error=type(error).__name__))
+
+    return failed
+
+
+def _crashed(metrics: Metrics) -> Callable[[str, BaseException], None]:
+    def crashed(request_id: str, error: BaseException) -> None:
+        metrics.crashes.inc()
+        place = fields(request_id=request_id, error=type(error).__name__, at=places(error))
+        _log.error("a request ended in a fault of the gateway", extra=place)
+
+    return crashed
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_open_doors(settings: Settings, keys: KeyRing) -> None:
+    """Beyond loopback nobody is served without a key; raises `ConfigError` with the line that mends it."""
+    if not is_loopback(settings.host) and keys.empty:
+        raise ConfigError(
+            f"host {settings.host} can be reached from other machines and there is no key yet. Make one first:\n"
+            "  cauce keys create --team NAME --app NAME"
+        )
+
+
+def curl_line(port: int) -> str:
+    """A first request."""
+    body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+    return f"curl http://127.0.0.1:{port}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"

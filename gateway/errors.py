@@ -52,6 +52,18 @@ class CauceError(Exception):
         self.retry_after_s = retry_after_s
         self.param = param
 
+    def as_object(self, request_id: str) -> dict[str, object]:
+        """OpenAI's error object."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+                "request_id": request_id,
+            }
+        }
+
 
 class RequestError(CauceError):
     status, code, type = 400, "invalid_request_error", "invalid_request_error"

@@ -17,6 +17,7 @@ from gateway.errors import AnswerRejected, CauceError, NothingAllowed, UpstreamE
 from gateway.gate import Gate, Released
 from gateway.policy.decide import decide
 from gateway.policy.rules import Policy
+from gateway.sse import Relay, error_event
 from gateway.stages.call import begin, call_whole, end, open_door
 from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.recall import Recall
@@ -38,7 +39,6 @@ from gateway.types import (
     Verdict,
 )
 from gateway.upstreams.base import Call, Upstream
-from gateway.wire.sse import Relay, error_event
 
 _WINDOW_CHARS = 160  # what a windowed stream holds back: enough to tell the language and an empty answer
 _BUFFER_CHARS = 400_000

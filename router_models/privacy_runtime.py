@@ -16,57 +16,34 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
+from router_models.encoder import Encoder
 
+Floats = npt.NDArray[np.float32]
+
+VERSION: Final = "1"
+FILES: Final = ("privacy.npz", "privacy.onnx", "privacy.json", "privacy-names.txt")
 LEVELS: Final = ("public", "internal", "personal", "special", "secret")
 KINDS: Final = (
     "identity", "contact", "financial", "location", "dob", "online_id", "minors", "health", "special_other", "criminal", "credential",
 )  # fmt: skip
 SPANS: Final = ("person", "minor", "address", "health", "special", "criminal", "money", "credential", "contact", "dob", "place", "organisation")
 
-EMBEDDING = 256
+EMBEDDING = 128
 NGRAM_BUCKETS = 8192
 MAX_NGRAMS = 14
-WINDOW = 192  # words the model reads at once
-OVERLAP = 32
+WINDOW = 224  # words the model reads at once
+OVERLAP = 24
 _MAX_WORD = 40
 _MEMO_WORDS = 60_000
 
 _WORD = re.compile(r"[^\W\d_]+|[0-9]+|\n|[^\w\s]|_|[^\W_]")
 
 SHAPE = 40
-
-
-class Encoder(Protocol):
-    """What the model needs of the shared embedding (`router_models.encoder`)."""
-
-    def encode(self, text: str) -> "Pieces":
-        """The pieces of a text."""
-        ...
-
-    def rows(self, ids: Ints) -> Floats:
-        """Their vectors."""
-        ...
-
-
-class Pieces(Protocol):
-    """Pieces of a text: ids and character offsets."""
-
-    @property
-    def ids(self) -> Ints:
-        """Row numbers."""
-        ...
-
-    @property
-    def starts(self) -> Ints:
-        """Where each piece begins."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +88,7 @@ def ngrams(word: str) -> list[int]:
     if len(pieces) > MAX_NGRAMS:
         keep = MAX_NGRAMS // 2
         pieces = pieces[:keep] + pieces[-keep:]
-    return [1 + zlib.crc32(piece.encode()) % (NGRAM_BUCKETS - 1) for piece in pieces]
+    return [1 + zlib.crc32(piece.encode("utf-8", "replace")) % (NGRAM_BUCKETS - 1) for piece in pieces]
 
 
 def _unaccented(word: str) -> str:
@@ -182,10 +159,9 @@ def semantic_rows(words: Sequence[str], encoder: Encoder) -> Floats:
     out = np.zeros((len(words), EMBEDDING + 2), dtype=np.float32)
     if not words:
         return out
-    pieces = encoder.encode(" ".join(words))
-    starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
-    owner = np.clip(np.searchsorted(starts, np.asarray(pieces.starts), side="right") - 1, 0, len(words) - 1)
-    np.add.at(out[:, :EMBEDDING], owner, encoder.rows(np.asarray(pieces.ids)))
+    ids = [encoder.encode(word[:_MAX_WORD]).ids for word in words]
+    owner = np.repeat(np.arange(len(words)), [len(one) for one in ids])
+    np.add.at(out[:, :EMBEDDING], owner, encoder.rows(np.concatenate(ids)))
     norm = np.linalg.norm(out[:, :EMBEDDING], axis=1)
     known = norm > 1e-6
     out[known, :EMBEDDING] /= norm[known, None]

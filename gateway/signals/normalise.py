@@ -15,7 +15,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -43,12 +43,18 @@ class Normal:
     starts: Sequence[int] = ()  # where each segment begins in `text`
     origins: Sequence[tuple[int, int, bool]] = ()  # original start and end, and whether the segment was copied as it was
     base: "Normal | None" = field(default=None, repr=False)
+    decoded: bool = False  # a snippet whose text was not there to read before
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         """The original's span for a span of `text`."""
-        if self.starts:
-            start, end = self._back(start, at_end=False), self._back(max(start, end - 1), at_end=True)
+        start, end = self.local(start, end)
         return self.base.origin(start, end) if self.base else (start, end)
+
+    def local(self, start: int, end: int) -> tuple[int, int]:
+        """The span in the text that this one was made from, one step back."""
+        if not self.starts:
+            return start, end
+        return self._back(start, at_end=False), self._back(max(start, end - 1), at_end=True)
 
     def _back(self, offset: int, *, at_end: bool) -> int:
         number = max(0, bisect_right(self.starts, offset) - 1)
@@ -221,10 +227,10 @@ _LEET_TOKEN = re.compile(r"[A-Za-z0-9|]{12,40}")
 _LEET_DIGITS = re.compile(r"[0-9OolI|]*[0-9][0-9OolI|]*")
 _TO_DIGITS = str.maketrans({"O": "0", "o": "0", "l": "1", "I": "1", "|": "1"})
 _AT = re.compile(
-    r"\s*[\[({<]\s*(?:at|arroba|arrova|arobase|@)\s*[\])}>]\s*|\s+(?:arroba|arrova|arobase)\s+|\s+at\s+(?=[A-Za-z0-9\-]{2,30}(?:\.|\s*[\[(]|\s+(?:dot|punto|punt|ponto|point|puntu)\s))",
+    r"[\[({<]\s?(?:at|arroba|arrova|arobase|@)\s?[\])}>]|\s(?:arroba|arrova|arobase)\s|\sat\s(?=[A-Za-z0-9\-]{2,30}(?:\.|\s*[\[(]|\s+(?:dot|punto|punt|ponto|point|puntu)\s))",
     re.IGNORECASE,
 )
-_DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot|punto|punt|ponto|point)\s*[\])}]\s*|\s+(?:dot|punto|punt|ponto|point|puntu)\s+", re.IGNORECASE)
+_DOT = re.compile(r"\s{0,3}[\[({]\s?(?:\.|dot|punto|punt|ponto|point)\s?[\])}]\s{0,3}|\s{1,3}(?:dot|punto|punt|ponto|point|puntu)\s{1,3}", re.IGNORECASE)
 _AT_GATES = ("arro", "(at", "[at", "{at", "<at", " at ", "arobase", "( at", "[ at")
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_\-])[A-Za-z0-9+/_\-]{12,8192}={0,2}(?![A-Za-z0-9+/_=])")
 _PRINTABLE = re.compile(r"[\w\s@.,;:+\-/'\"(){}\[\]<>=&%#!?¿¡*$€|\\~^`ºª«»]+")
@@ -236,12 +242,19 @@ def _spaced(text: str) -> list[Edit]:
         start = match.start()
         if start and text[start - 1].isalnum():
             continue
-        left = _SPACED_LEFT.search(text, max(0, start - 12), start)
-        start = left.start() if left else start
+        left = _SPACED_LEFT.search(text, max(0, start - 16), start)
+        start = _after_word(left.group(), left.start()) if left else start
         word = _TRAILING_WORD.search(text, match.end() - 3, match.end())
         end = word.start() if word else match.end()
         edits.append(Edit(start, end, _SEPARATORS.sub("", text[start:end])))
     return edits
+
+
+def _after_word(letters: str, start: int) -> int:
+    """Where the number begins: in "a E S 9 1", the first letter is a word."""
+    if letters[0] in "aeouyn" and letters[1] == " " and letters[2:].strip():
+        return start + len(letters) - len(letters[1:].lstrip(" "))
+    return start
 
 
 def _leet(text: str) -> list[Edit]:
@@ -277,9 +290,11 @@ def _at_signs(text: str, lower: str) -> list[Edit]:
     reached = 0
     for match in _AT.finditer(text):
         low, high = max(reached, match.start() - 50), min(len(text), match.end() + 60)
-        around = [*_DOT.finditer(text, low, match.start()), *_DOT.finditer(text, match.end(), high)]
+        start = len(text[low : match.start()].rstrip()) + low
+        end = high - len(text[match.end() : high].lstrip())
+        around = [*_DOT.finditer(text, low, start), *_DOT.finditer(text, end, high)]
         dots = [Edit(dot.start(), dot.end(), ".") for dot in around]
-        edits += sorted([*dots, Edit(match.start(), match.end(), "@")], key=lambda edit: edit.start)
+        edits += sorted([*dots, Edit(start, end, "@")], key=lambda edit: edit.start)
         reached = edits[-1].end
     return _in_order(edits)
 
@@ -324,9 +339,9 @@ def rewrites(normal: Normal, lower: str) -> list[Normal]:
     """A snippet around each local disguise of the text, undone. `lower` is the text in lower case, of the same length."""
     text = normal.text
     snippets: list[Normal] = []
-    for edits in (_spaced(text), spoken_edits(text, lower), _leet(text), _at_signs(text, lower), _base64(text)):
+    for edits in (_spaced(text), spoken_edits(text, lower), _leet(text), _at_signs(text, lower)):
         snippets += _windows(normal, edits)
-    return snippets
+    return snippets + [replace(snippet, decoded=True) for snippet in _windows(normal, _base64(text))]
 
 
 def spoken_edits(text: str, lower: str) -> list[Edit]:

@@ -43,9 +43,9 @@ _LETTERS_BEFORE = re.compile(r"(?<![^\W_])(?:[A-Z][ ,.\-]{1,2}){1,4}$")
 _WORD = re.compile(r"[^\W_]+")
 _GAP = re.compile(r"[ ,.;\-/\n·]{1,3}")
 _GATE = re.compile(
-    r"(?<![^\W_])(?:"
+    r"[\s,.;:\-/(\"'¿¡>]((?:"
     + "|".join(sorted(_NUMBER_WORDS, key=len, reverse=True))
-    + r")(?:[ ,.;\-/\n·]{1,3}[^\W_]+){2}"
+    + r")(?:[ ,.;\-/\n·]{1,3}[^\W_]+){2})"
 )
 
 
@@ -53,16 +53,17 @@ def spoken_digits(text: str, lower: str) -> list[tuple[int, int, str]]:
     """Runs that say at least three digits: start, end, and the digits (with the letter of a DNI where one follows)."""
     found: list[tuple[int, int, str]] = []
     reached = 0
-    for gate in _GATE.finditer(lower):
-        if gate.start() < reached:
+    for gate in _GATE.finditer(" " + lower):  # the sign before the word starts the pattern: quicker than looking behind
+        start = gate.start(1) - 1
+        if start < reached:
             continue
-        end, digits = _read(text, lower, gate.start())
+        end, digits = _read(text, lower, start)
         reached = max(reached, end)
         if sum(map(str.isdigit, digits)) < _MIN_DIGITS:
             continue
-        left = _LETTERS_BEFORE.search(text, max(0, gate.start() - 16), gate.start())
+        left = _LETTERS_BEFORE.search(text, max(0, start - 16), start)
         letters = left.group() if left else ""
-        found.append((gate.start() - len(letters), end, "".join(filter(str.isalpha, letters)).upper() + digits))
+        found.append((start - len(letters), end, "".join(filter(str.isalpha, letters)).upper() + digits))
     return found
 
 

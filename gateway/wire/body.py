@@ -11,6 +11,7 @@ from gateway.errors import BadRequest, BodyTimeout, BodyTooLarge
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientGone(Exception):

@@ -22,7 +22,6 @@ from gateway.wire.body import read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
 from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
-from gateway.wire.errors import error_object
 
 
 class Status(Protocol):
@@ -53,7 +52,7 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
 
     @app.exception_handler(CauceError)
     async def _known(_request: Request, error: CauceError) -> Response:
-        return _json(error_object(error, new_request_id()), error.status)
+        return _json(error.as_object(new_request_id()), error.status)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -63,12 +62,12 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
             if error.status_code == 405  # noqa: PLR2004
             else UnknownPath(f"there is nothing at {path}: the API is under /v1, e.g. /v1/chat/completions")
         )
-        return _json(error_object(known, new_request_id()), known.status)
+        return _json(known.as_object(new_request_id()), known.status)
 
     @app.exception_handler(Exception)
     async def _fault(_request: Request, _error: Exception) -> Response:
         fault = InternalError("the gateway failed on this request; its log says where")
-        return _json(error_object(fault, new_request_id()), fault.status)
+        return _json(fault.as_object(new_request_id()), fault.status)
 
     created = int(time.time())
 

@@ -83,19 +83,14 @@ def contestants(tmp: Path, only: set[str]) -> list[Gateway]:
         print("nginx is not installed: no ratios to it (Debian: apt-get install nginx-light)")
     serve = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(tmp / "cauce.yaml")]
     found.append(Gateway("cauce", 9102, serve))
-    litellm = Path(sys.executable).with_name("litellm")
-    if litellm.exists() and _litellm_proxy_runs():
-        proxy = [str(litellm), "--config", str(tmp / "litellm.yaml"), "--host", "127.0.0.1", "--port", "9103"]
+    litellm = os.environ.get("LITELLM") or shutil.which("litellm")
+    if litellm:
+        proxy = [litellm, "--config", str(tmp / "litellm.yaml"), "--host", "127.0.0.1", "--port", "9103"]
         env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         found.append(Gateway("litellm", 9103, [*proxy, "--num_workers", "1"], env, 0.1))
     else:
-        print("litellm's proxy is not installed: no ratio to it (pip install 'litellm[proxy]==1.105.1')")
+        print("LiteLLM's proxy is not on the path: no ratio to it (pip install 'litellm[proxy]==1.105.1', or LITELLM=its command)")
     return [gateway for gateway in found if not only or gateway.name in only]
-
-
-def _litellm_proxy_runs() -> bool:
-    probe = "import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in ('backoff', 'apscheduler', 'gunicorn')))"
-    return subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
 
 
 def tree(pid: int) -> list[int]:

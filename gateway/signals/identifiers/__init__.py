@@ -18,7 +18,7 @@ __all__ = ["Found", "scan"]
 
 def scan(text: str, lower: str) -> list[Found]:
     """Every identifier of a normalised text, in order, the strongest where two overlap. `lower` has the same length."""
-    view = Scan(text, lower)
+    view = Scan.of(text, lower)
     found = [*find_secrets(view), *find_numbers(view), *find_worded(view)]
     return strongest(found)
 

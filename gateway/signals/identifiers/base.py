@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.signals.taxonomy import Kind, floor
@@ -34,12 +35,35 @@ class Found:
         return (self.score, int(self.data), self.end - self.start)
 
 
+_DIGITS = re.compile(r"[0-9]+")
+_REACH = 48
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A text under scan, with its lower case of the same length."""
+    """A text under scan, with its lower case of the same length, and the stretches of it that have digits near."""
 
     text: str
     lower: str
+    stretches: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, text: str, lower: str) -> Scan:
+        """A scan of a text."""
+        stretches: list[tuple[int, int]] = []
+        for run in _DIGITS.finditer(text):
+            start, end = max(0, run.start() - _REACH), run.end() + _REACH
+            if stretches and start <= stretches[-1][1]:
+                stretches[-1] = (stretches[-1][0], end)
+            else:
+                stretches.append((start, end))
+        return cls(text, lower, tuple(stretches))
+
+    def each(self, pattern: re.Pattern[str], *, lower: bool = False) -> Iterator[re.Match[str]]:
+        """Matches of a pattern that needs a digit, looked for near digits only."""
+        text = self.lower if lower else self.text
+        for start, end in self.stretches:
+            yield from pattern.finditer(text, start, end)
 
     def before(self, start: int, words: re.Pattern[str], reach: int = 48) -> bool:
         """Whether one of the words stands shortly before `start`."""

@@ -66,7 +66,6 @@ _REFERENCE_PREFIX = re.compile(
     r"case|caso|alb|lote|lot|sr|req|cas|prj|proy|pry|presu|ppto|nc|dev|env|trk|ot|wo|sol|rec|sin|pol|poliza|cot|qt|quo|bug|crm|cli|"
     r"f|fv|r|s)[\-_/#]{1,2}(?:[0-9]{4}[\-/_])?[0-9]{2,10}(?:[\-/_][0-9]{1,8})?(?![^\W_])"
 )
-_JIRA = re.compile(r"(?<![^\W_])[A-Z]{2,6}-[0-9]{3,8}(?:-[0-9]{1,8})?(?![^\W_])")
 _REFERENCE_WORDS = re.compile(
     r"(?<![^\W_])(?:pedidos?|orden(?: de)?|contratos?|facturas?|incidencias?|tickets?|tiquet|oferta|presupuesto|operación|operacion|transacción|expedientes?|"
     r"albarán|albaran|envío|envio|seguimiento|referencia interna|reclamación|reclamacion|póliza|poliza|siniestro|solicitud|devolución|orders?|contracts?|invoices?|"
@@ -97,9 +96,10 @@ class _Candidate:
 
 def find_numbers(scan: Scan) -> Iterator[Found]:
     """Every number that identifies a person, an account, a device, or a piece of business."""
+    if not scan.stretches:
+        return
     text = scan.text
-    taken: list[Found] = []
-    taken += _ibans(scan)
+    taken = list(_ibans(scan))
     for run in _RUN.finditer(text):
         start = run.start()
         if start and (text[start - 1].isdigit() or (text[start - 1] == "." and start > 1 and text[start - 2].isdigit())):
@@ -110,7 +110,7 @@ def find_numbers(scan: Scan) -> Iterator[Found]:
 
 
 def _ibans(scan: Scan) -> Iterator[Found]:
-    for gate in _IBAN_GATE.finditer(scan.text):
+    for gate in scan.each(_IBAN_GATE):
         country = gate.group().upper()
         length = _IBAN_LENGTHS.get(country)
         match = _IBAN.match(scan.text, gate.start()) if length else None
@@ -377,8 +377,9 @@ def _phone(scan: Scan, c: _Candidate) -> Iterator[Found]:
     elif len(digits) == 9 and worded and digits[0] in "2" and _valid(digits, "PT"):
         yield found("PHONE", Kind.CONTACT, span, SOFT)
     elif len(digits) == 10 and digits[0] != "0" and (worded or c.shape == (3, 3, 4)):
-        if _valid(digits, "US") or worded:
-            yield found("PHONE", Kind.CONTACT, span, LIKELY if worded else SOFT)
+        bracketed = text[start - 1 : start] == "("
+        if _valid(digits, "US") or worded or bracketed:
+            yield found("PHONE", Kind.CONTACT, span, LIKELY if worded or bracketed else SOFT)
     elif digits[0] == "0" and len(digits) in {10, 11}:
         region = "FR" if len(digits) == 10 else "GB"
         if _valid(digits, region) or worded:
@@ -424,19 +425,19 @@ def _references(scan: Scan) -> Iterator[Found]:
     """Business references, and coordinates."""
     text, lower = scan.text, scan.lower
     if "-" in text or "/" in text or "_" in text:
-        for match in _REFERENCE_PREFIX.finditer(lower):
+        for match in scan.each(_REFERENCE_PREFIX, lower=True):
             yield found("REFERENCE", Kind.BUSINESS, match.span(), LIKELY - 0.3 if match.end() - match.start() > 5 else WEAK)
     if "#" in text:
-        for match in _HASH_NUMBER.finditer(text):
+        for match in scan.each(_HASH_NUMBER):
             yield found("REFERENCE", Kind.BUSINESS, match.span(), SOFT)
-    for match in _TRACK.finditer(text):
+    for match in scan.each(_TRACK):
         yield found("REFERENCE", Kind.BUSINESS, match.span(), SOFT)
-    for match in _WORDED_GATE.finditer(lower):
+    for match in scan.each(_WORDED_GATE, lower=True):
         start = match.end()
         number = _REFERENCE.match(text, start)
         if number and number.end() - number.start() >= 4 and _REFERENCE_WORDS.search(lower, max(0, start - 60), start):
             yield found("REFERENCE", Kind.BUSINESS, number.span(), SOFT)
-    for match in _POINT.finditer(text):
+    for match in scan.each(_POINT):
         yield found("GPS", Kind.LOCATION, match.span(), SOFT + 0.3)
 
 

@@ -32,10 +32,11 @@ _CLI_PASSWORD = re.compile(r"(?:--?(?:password|passwd|pass|token|secret|api-?key
 
 # `name = value` in code, configuration and shell.
 _ASSIGN = re.compile(
-    r"(?:[\w.\-]{0,40}(?:api[_\-]?key|apikey|secret|token|passw(?:or)?d|passwd|pwd|passphrase|clave|contrase[nñ]a|contrasenya|private[_\-]?key|access[_\-]?key|credential|auth|account[_\-]?key|"
+    r"(?:(?:api[_\-]?key|apikey|secret|token|passw(?:or)?d|passwd|pwd|passphrase|clave|contrase[nñ]a|contrasenya|private[_\-]?key|access[_\-]?key|credential|auth|account[_\-]?key|"
     r"client[_\-]?secret|encryption[_\-]?key|license[_\-]?key|webhook|dsn|signature|salt|_key|-key|\bkey)[\w.\-]{0,24})"
-    r"[\"'\]]{0,3}\s{0,4}(?::=|=>|[:=]|,)\s{0,4}(?:[a-z]{1,10}\()?[\"'`]?([^\s\"'`,;)>\]}]{4,512})"
+    r"[\"'\]]{0,3}\s{0,4}$"
 )
+_OPERATOR = re.compile(r"(?::=|=>|[:=])\s{0,4}(?:[A-Za-z]{1,10}\()?[\"'`]?([^\s\"'`,;)>\]}]{4,512})")
 _ASSIGN_GATES = ("key", "secret", "token", "passw", "pwd", "passphrase", "clave", "contrase", "credential", "auth", "webhook", "dsn", "signature", "salt")
 _PLACEHOLDER = re.compile(
     r"^(?:<.*|\$\{?[A-Za-z_({].*|\{\{?.*|%[\w(].*|.*x{4,}.*|\*{3,}.*|\.{3,}.*|…+|_+|-+|.*\[redacted\].*|.*(?:put|your|tu|insert)_?-?(?:your|token|key|clave|api|password).*|(?:your|tu|my|mi|some|the|la|el|un|una|insert|change|change_?me|replace|put|enter|pon|inserta|example|ejemplo|sample|dummy|fake|placeholder|redacted|todo|fixme|none|null|nil|undefined|true|false|string|str|int|bool|bytes|optional|required|self|this|env|os|process|config|settings|request|req|res|args|kwargs|params|options|secrets?|vault|getenv|input|prompt|getpass|password|passwd|token|secret|apikey|api_key|clave|contraseña|key|value|abc123|test|foo|bar|hunter2?)(?:[\-_. >(\[{:][A-Za-z_\-. >(\[\]{}):]*)?)$",
@@ -57,7 +58,7 @@ _SAID = re.compile(
     r"[\"'«“‘`(]?(?P<value>[^\s\"'»”’`]{3,64})"
 )
 _SAID_DIRECT = re.compile(
-    r"(?<![^\W_])(?P<word>contraseña|contrasena|contrasenya|clave|password|passcode|passwd|pwd|pass|pin|puk|cvv|cvc|otp|senha|mdp|pasahitza|código|codigo|code)\s*[:=]?\s*[\"'«“‘`(]?(?P<value>[^\s\"'»”’`]{3,64})"
+    r"(?<![\w\-])(?P<word>contraseña|contrasena|contrasenya|clave|password|passcode|passwd|pwd|pass|pin|puk|cvv|cvc|otp|senha|mdp|pasahitza|código|codigo|code)(?:\s*[:=]\s*|\s+)[\"'«“‘`(]?(?P<value>[^\s\"'»”’`]{3,64})"
 )
 _BEFORE_CODE = re.compile(r"(?<![^\W_])(?P<value>[0-9]{4,8}|[0-9]{3}[ \-][0-9]{3})(?:[^\w\n]{1,3})(?:es|is|és|é|est|da)\s+(?:el|mi|my|your|tu|su|the|o meu|el meu|mon|nire)?\s*(?:código|codigo|code|pin|otp|codi|clave|password)")
 _NUMBER_WORDS_ONLY = frozenset({"pin", "puk", "cvv", "cvc", "csc", "otp", "código", "codigo", "codi", "code", "kodea", "passcode", "combinación", "combinacion", "token"})
@@ -138,12 +139,15 @@ def _urls(text: str) -> Iterator[Found]:
 
 
 def _assignments(scan: Scan) -> Iterator[Found]:
-    for match in _ASSIGN.finditer(scan.lower):
-        value = scan.text[match.start(1) : match.end(1)]
+    for match in _OPERATOR.finditer(scan.text):
+        name = _ASSIGN.search(scan.lower, max(0, match.start() - 72), match.start())
+        if name is None:
+            continue
+        value = match.group(1)
         if _secret_value(value, 8, _MIN_ENTROPY):
             long = len(value) >= 16 and any(map(str.isdigit, value))
             yield found("SECRET", Kind.CREDENTIAL, match.span(1), CERTAIN if long else LIKELY)
-        elif _PASSWORD_NAME.search(match.group()) and (_password_value(value) or _environment(scan.text, match)):
+        elif _PASSWORD_NAME.search(name.group()) and (_password_value(value) or _environment(scan.text, match)):
             yield found("PASSWORD", Kind.CREDENTIAL, match.span(1), LIKELY)
     for pattern in (_CURL_USER, _CLI_PASSWORD):
         for match in pattern.finditer(scan.text):
@@ -157,8 +161,7 @@ _PASSWORD_NAME = re.compile(r"passw|pwd|clave|contrase|passphrase")
 def _environment(text: str, match: re.Match[str]) -> bool:
     """`DB_PASSWORD=DGlfoZBPry`: whatever stands there is the password."""
     value = match.group(1)
-    name = text[match.start() : match.start(1)]
-    return name[:1].isupper() and name.endswith("=") and len(value) >= 6 and not _PLACEHOLDER.match(value)
+    return text[match.start() - 1 : match.start()].isupper() and text[match.start()] == "=" and len(value) >= 6 and not _PLACEHOLDER.match(value)
 
 
 def _secret_value(value: str, least: int, entropy: float) -> bool:

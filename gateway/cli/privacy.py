@@ -1,0 +1,84 @@
+"""`cauce privacy evaluate`: what the privacy scan finds and what it misses, on labelled messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from gateway.errors import ConfigError
+from gateway.signals.privacy import OPERATING_POINTS, PrivacyScanner
+from router_models import manifest
+from router_models.train.privacy_data import Row, read_own, read_public
+from router_models.train.privacy_evaluate import GROUPS, RATES, Line, Scored, Share, recall_at, score, table
+
+OWN_MESSAGES = manifest.FOLDER.parent / "data" / "privacy"
+
+
+@click.group()
+def command() -> None:
+    """The privacy scan: how well it finds personal data."""
+
+
+@command.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with SPLIT.jsonl.gz; without it, our own messages only.")
+@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="test", show_default=True)
+@click.option("--point", type=click.Choice(OPERATING_POINTS), default="balanced", show_default=True, help="Operating point.")
+@click.option("--by", default=",".join(GROUPS), show_default=True, help="Groups, separated by commas.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def evaluate(data: Path | None, split: str, point: str, by: str, as_json: bool) -> None:
+    """Recall and false alarms by language, kind, level, evasion and source, with 95 % intervals, beside patterns alone."""
+    groups = [name.strip() for name in by.split(",") if name.strip()]
+    if unknown := [name for name in groups if name not in GROUPS]:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GROUPS)}", param_hint="--by")
+    scored = score(_rows(data, split), PrivacyScanner.load(manifest.FOLDER, operating_point=point))
+    lines = list(table(scored, groups))
+    if as_json:
+        click.echo(orjson.dumps(_as_json(scored, lines, point)))
+        return
+    _print(scored, lines, point)
+
+
+def _rows(data: Path | None, split: str) -> list[Row]:
+    own = read_own(OWN_MESSAGES)[split] if OWN_MESSAGES.is_dir() else []
+    if data is None:
+        if not own:
+            raise ConfigError("there are no messages to evaluate on: name a folder with --data", where=str(OWN_MESSAGES))
+        return own
+    try:
+        return [*read_public(data, split), *own]
+    except FileNotFoundError as error:
+        raise ConfigError(f"{split}.jsonl.gz is missing; name a folder that holds it with --data", where=str(data)) from error
+
+
+def _as_json(scored: list[Scored], lines: list[Line], point: str) -> dict[str, object]:
+    at = {f"{rate:.0%}": {"recall": recall_at(scored, rate)[0].value, "cut": recall_at(scored, rate)[1]} for rate in RATES}
+    return {"point": point, "rows": len(scored), "recall_at_false_alarms": at, "table": [line.as_json() for line in lines]}
+
+
+def _print(scored: list[Scored], lines: list[Line], point: str) -> None:
+    console = Console(width=150)
+    for rate in RATES:
+        share, cut = recall_at(scored, rate)
+        console.print(f"recall at {rate:.0%} false alarms: {_shown(share)}, cut at {cut:.4f}", highlight=False)
+    out = Table(title=f"privacy: {point}", title_justify="left")
+    for name in ("group", "name", "found", "false alarms", "level right", "patterns: found", "patterns: false alarms"):
+        out.add_column(name)
+    previous = lines[0].group
+    for line in lines:
+        if line.group != previous:
+            out.add_section()
+            previous = line.group
+        shares = (line.recall, line.false_alarms, line.level_right, line.patterns_recall, line.patterns_false_alarms)
+        out.add_row(line.group, line.name, *(_shown(share) for share in shares))
+    console.print(out)
+
+
+def _shown(share: Share) -> str:
+    if not share.total:
+        return ""
+    low, high = share.interval
+    return f"{100 * share.value:.1f} % ({100 * low:.1f}-{100 * high:.1f}) of {share.total}"

@@ -1,0 +1,87 @@
+"""`cauce serve`: run the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import click
+import uvicorn
+
+from gateway.app import Gateway, build_gateway, curl_line
+from gateway.errors import ConfigError
+from gateway.settings import Settings, load_settings
+from gateway.telemetry.logs import configure, fields
+from gateway.types import Model, Zone
+from gateway.upstreams.discover import discover
+from gateway.wire.protocol import BoundedProtocol
+
+_log = logging.getLogger("cauce")
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
+@click.option("--policy", type=click.Path(path_type=Path), help="Policy file; over the one in cauce.yaml.")
+@click.option("--host", help="Address to listen on; anything but loopback needs a key first.")
+@click.option("--port", type=int, help="Port to listen on.")
+def command(config: Path | None, policy: Path | None, host: str | None, port: int | None) -> None:
+    """Run the gateway."""
+    settings = load_settings(config)
+    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update=changes)
+    configure(settings.log_level)
+    models = configured_models(settings)
+    gateway = build_gateway(settings, models, policy_path=policy)
+    _greet(gateway, settings)
+    run(gateway, settings)
+
+
+def configured_models(settings: Settings) -> tuple[Model, ...]:
+    """The models of cauce.yaml; without any, what this machine has: local servers, cloud keys, the embedded model."""
+    if settings.models:
+        return settings.catalogue()
+    if not settings.discover:
+        raise ConfigError("models: none are configured, and discover is off: name at least one model in cauce.yaml")
+    return tuple(asyncio.run(discover(os.environ, own_port=settings.port)))
+
+
+def _greet(gateway: Gateway, settings: Settings) -> None:
+    parts = gateway.parts
+    for model in parts.models.values():
+        click.echo(f"  {model.kind}  {model.id}: {model.model} ({model.provider}, {model.zone.label})")
+        if model.notice:
+            click.echo(f"       {model.notice}")
+    if all(model.zone is Zone.PREMISES for model in parts.models.values()):
+        click.echo("  no model off the premises: the ladder is local. Set OPENAI_API_KEY, say, to add one.")
+    click.echo(f"  policy {parts.policy.name}@{parts.policy.revision}")
+    click.echo(f"\nCauce answers on http://{settings.host}:{settings.port}/v1 (console: http://{settings.host}:{settings.port}/console)")
+    click.echo(f"Try it:\n  {curl_line(settings.port)}\n")
+
+
+def run(gateway: Gateway, settings: Settings) -> None:
+    """Serve until told to stop; then finish what is in flight, for half a minute at the most."""
+    protocol = type("Protocol", (BoundedProtocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+    server = uvicorn.Server(
+        uvicorn.Config(
+            gateway,
+            host=settings.host,
+            port=settings.port,
+            http=protocol,
+            ws="none",
+            loop="uvloop",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=2048,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=30,
+        )
+    )
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        _log.info("stopped", extra=fields(port=settings.port))

@@ -1,0 +1,124 @@
+"""decide: `Signals` to `Decision`. Pure and replayable: the request path, `explain`, `check` and the cases all call
+this.
+
+The first rule that matches names a route; its rungs become a ladder of models, without those that this request may
+not or cannot use. What a caller asks for by name is honoured inside the guarantees, never beyond them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.errors import UnknownModel
+from gateway.gate import ceiling
+from gateway.policy.problems import listed, near
+from gateway.policy.rules import AUTO, DEFAULT, PINNED, Policy
+from gateway.policy.vocabulary import KINDS_OF_MODEL
+from gateway.types import Decision, Model, Route, Signals, Skipped, Zone
+
+
+def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], requested: str | None = AUTO) -> Decision:
+    """Take the route of the first rule that matches, or the one that was asked for, and climb it within the guarantees.
+
+    `requested` is what the caller named: `auto`, nothing, an alias, a model or a route. The ladder may be empty: the
+    pipeline then refuses, naming the rule and `skipped`. Raises `UnknownModel` for a name that means nothing here.
+    """
+    rule, route = _chosen(signals, policy, models, requested)
+    limit = ceiling(signals.data, policy.guarantees)
+    ladder: list[str] = []
+    skipped: list[Skipped] = []
+    for rung in route.rungs:
+        candidates = rung_models(rung, models)
+        if not candidates:
+            skipped.append(
+                Skipped(rung, f"no model of kind {rung} is configured" if rung in _KINDS else "it is not configured")
+            )
+        for model in candidates:
+            if model.id in ladder:
+                continue
+            reason = _unfit(model, signals, limit)
+            if reason:
+                skipped.append(Skipped(model.id, reason))
+            else:
+                ladder.append(model.id)
+    return Decision(rule, route, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped))
+
+
+_KINDS: Final = {kind: (kind, Zone.WORLD) for kind in KINDS_OF_MODEL} | {
+    f"{kind}@{zone.label}": (kind, zone) for kind in KINDS_OF_MODEL for zone in Zone
+}
+
+
+def _chosen(signals: Signals, policy: Policy, models: Mapping[str, Model], requested: str | None) -> tuple[str, Route]:
+    target = policy.aliases.get(requested, requested) if requested else AUTO
+    if target == AUTO:
+        for rule in policy.rules:
+            if rule.matches(signals):
+                return rule.name, rule.route
+        return DEFAULT, policy.default
+    pinned = pinned_route(target or AUTO, policy, models)
+    if pinned is None:
+        raise _unknown(requested or "", policy, models)
+    return PINNED, pinned
+
+
+def pinned_route(target: str, policy: Policy, models: Mapping[str, Model]) -> Route | None:
+    """The route of a request that names a model, or else a route; nothing when the name means neither."""
+    model = models.get(target)
+    if model is not None and model.kind != "embedding":
+        return Route(PINNED, (target,))
+    return policy.routes.get(target)
+
+
+def rung_models(rung: str, models: Mapping[str, Model]) -> list[Model]:
+    """What a rung stands for: the model of that name, or else every model of that kind in the catalogue's order.
+
+    `llm@eu` is every model of the kind that is in that zone or nearer.
+    """
+    model = models.get(rung)
+    if model is not None:
+        return [model] if model.kind != "embedding" else []
+    kind = kind_of_rung(rung)
+    if kind is None:
+        return []
+    name, farthest = kind
+    return [model for model in models.values() if model.kind == name and model.zone <= farthest]
+
+
+def kinds_of_rungs() -> tuple[str, ...]:
+    """Every rung that is a kind."""
+    return tuple(_KINDS)
+
+
+def kind_of_rung(rung: str) -> tuple[str, Zone] | None:
+    """The kind and the farthest zone that a rung means when it names no model; nothing when it means neither."""
+    return _KINDS.get(rung)
+
+
+def _unfit(model: Model, signals: Signals, limit: Zone) -> str:
+    """Why a model may not or cannot take this request, or nothing."""
+    if model.zone > limit:
+        return f"it is in zone {model.zone.label}, and {signals.data.label} data stays inside {limit.label}"
+    if model.context_tokens is not None and signals.prompt_tokens > model.context_tokens:
+        return f"the request has about {signals.prompt_tokens} tokens, and it takes {model.context_tokens}"
+    if signals.modality not in model.modalities:
+        return f"it does not take {signals.modality}"
+    if signals.tools and not model.tools:
+        return "it does not take tools"
+    return ""
+
+
+def _unknown(name: str, policy: Policy, models: Mapping[str, Model]) -> UnknownModel:
+    chat = [model.id for model in models.values() if model.kind != "embedding"]
+    known = (AUTO, *chat, *policy.aliases, *policy.routes)
+    if name in models:
+        return UnknownModel(f"{name!r} makes embeddings and does not answer a chat: {listed(chat)} do", param="model")
+    if name in policy.aliases:
+        target = policy.aliases[name]
+        return UnknownModel(f"alias {name!r} means {target!r}, which is not configured: ask operations", param="model")
+    shown = name if len(name) <= 80 else name[:77] + "..."
+    return UnknownModel(
+        f"there is no model {shown!r}.{near(name[:80], known)} Send `auto`, or one of: {listed(known[1:])}",
+        param="model",
+    )

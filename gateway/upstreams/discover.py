@@ -1,0 +1,76 @@
+"""Models without configuration: local servers on their usual ports, cloud keys in the environment, the embedded model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import aiohttp
+
+from gateway.types import Model, Timeouts, Zone
+from gateway.upstreams.weights import SMOLLM2
+
+_PORTS: Final = {"ollama": 11434, "lmstudio": 1234, "llamacpp": 8080, "vllm": 8000}
+_PROBE_S: Final = 0.5
+_MAX_LIST_BYTES: Final = 1_000_000
+_NOT_FOR_CHAT: Final = re.compile(r"embed|bge-|e5-|minilm|rerank|whisper|tts|clip|guard", re.IGNORECASE)
+# Environment variable: provider, and the models that it switches on, the one to climb to first.
+_CLOUD: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "OPENAI_API_KEY": ("openai", ("gpt-4.1",)),
+    "ANTHROPIC_API_KEY": ("anthropic", ("claude-sonnet-4-5",)),
+    "GEMINI_API_KEY": ("gemini", ("gemini-2.5-pro",)),
+    "MISTRAL_API_KEY": ("mistral", ("mistral-large-latest",)),
+    "GROQ_API_KEY": ("groq", ("llama-3.3-70b-versatile",)),
+    "DEEPSEEK_API_KEY": ("deepseek", ("deepseek-chat",)),
+    "XAI_API_KEY": ("xai", ("grok-4",)),
+}
+
+
+async def discover(
+    environ: Mapping[str, str], *, own_port: int, ports: Mapping[str, int] = _PORTS, host: str = "127.0.0.1"
+) -> list[Model]:
+    """What this machine has: small models first. The embedded one only when no local server answers."""
+    async with aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        probes = [_probe(session, name, f"http://{host}:{port}/v1") for name, port in ports.items() if port != own_port]
+        found = [model for model in await asyncio.gather(*probes) if model is not None]
+    return [*(found or [embedded()]), *cloud(environ)]
+
+
+def embedded() -> Model:
+    """The model that is part of the product."""
+    return Model(
+        "demo", "embedded", SMOLLM2.name, Zone.PREMISES, "slm",
+        timeouts=Timeouts(first_token_s=60, total_s=300), notice=SMOLLM2.notice, tools=False,
+    )  # fmt: skip
+
+
+def cloud(environ: Mapping[str, str]) -> list[Model]:
+    """The models of each provider whose key is set."""
+    return [
+        Model(name.replace(":", "-"), provider, name, Zone.WORLD, "llm", api_key=environ[variable],
+              modalities=frozenset({"text", "image"}))
+        for variable, (provider, names) in _CLOUD.items()
+        if environ.get(variable)
+        for name in names
+    ]  # fmt: skip
+
+
+async def _probe(session: aiohttp.ClientSession, name: str, url: str) -> Model | None:
+    """The first chat model of a server, if what answers there is one."""
+    timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+    try:
+        async with session.get(f"{url}/models", timeout=timeout, allow_redirects=False) as response:
+            if response.status != 200 or (response.content_length or 0) > _MAX_LIST_BYTES:  # noqa: PLR2004
+                return None
+            listed = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return None
+    if not isinstance(listed, dict) or not isinstance(entries := listed.get("data"), list):
+        return None
+    names = [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    chat = next((model for model in names if not _NOT_FOR_CHAT.search(model)), None)
+    if chat is None:
+        return None
+    return Model(name, "openai-compatible", chat, Zone.PREMISES, "slm", base_url=url)

@@ -1,0 +1,56 @@
+"""The process of an embedded model: `python -m gateway.upstreams.embedded_worker`, started by `embedded.py`.
+
+It reads one JSON line (weights, threads, context, key) from standard input, serves llama.cpp's OpenAI API on a loopback
+port of the system's choosing, and prints the address as one JSON line. It ends when standard input does: with the gateway.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    """Serve until the gateway is gone."""
+    order = json.loads(sys.stdin.readline())
+    # llama.cpp logs prompts' sizes and paths to its output; nobody reads them, and the address needs a clean channel.
+    answers = os.fdopen(os.dup(1), "w")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    try:
+        server = _serve(order)
+    except Exception as error:  # noqa: BLE001 - whatever llama.cpp has to say goes to the gateway as a line
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
+        return
+    print(json.dumps({"address": server.listening_address}), file=answers, flush=True)
+    while sys.stdin.read(4096):
+        pass
+    os._exit(0)  # llama.cpp waits for requests in flight otherwise, and their client is gone
+
+
+def _serve(order: dict[str, object]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - an optional extra's type
+    import xllamacpp  # noqa: PLC0415 - an optional extra, and only this process pays for it
+
+    threads, slots = int(str(order["threads"])), int(str(order["slots"]))
+    params = xllamacpp.CommonParams()
+    params.model.path = str(order["weights"])
+    params.model_alias = {str(order["name"])}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [str(order["key"])]
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    params.n_parallel = slots
+    params.n_ctx = int(str(order["context"])) * slots
+    params.n_threads_http = slots + 2
+    params.ui = False
+    params.endpoint_slots = False
+    params.endpoint_props = False
+    params.offline = True
+    return xllamacpp.Server(params)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What a provider says went wrong, in our words: the one table from status, code and message to the error tree.
+
+A provider's message reaches the caller, so it is bounded and no key is left in it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from gateway.errors import (
+    UpstreamBroken,
+    UpstreamContext,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamFiltered,
+    UpstreamOverloaded,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from gateway.types import Model
+
+_MAX_MESSAGE_CHARS: Final = 300
+_MAX_RETRY_AFTER_S: Final = 3600.0
+_SECRETS: Final = re.compile(r"\b(?:sk|pk|rk|key|gsk|xai|hf|nvapi|ghp|eyJ|AIza|AKIA)[-_A-Za-z0-9*.]{8,}|Bearer\s+\S+")
+# Each has its own words for a prompt that does not fit: OpenAI, vLLM, llama.cpp, Mistral, TGI, Anthropic, Gemini.
+_CONTEXT: Final = re.compile(
+    r"context.{0,20}(?:length|size|window)|maximum context|prompt is too long|too many (?:input )?tokens|"
+    r"input token count|max_new_tokens|exceeds the maximum number of tokens",
+    re.IGNORECASE,
+)
+_FILTER: Final = re.compile(r"content[ _]management[ _]policy|content[ _]filter|content[ _]policy", re.IGNORECASE)
+_CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_BUSY_CODES: Final = frozenset(
+    {"rate_limit_exceeded", "rate_limit_error", "overloaded_error", "insufficient_quota", "server_is_overloaded"}
+)
+_BUSY: Final = frozenset({429, 503, 529})
+_WRONG_REQUEST: Final = frozenset({400, 404, 409, 413, 415, 422})
+_ANSWERED: Final = 200
+
+
+def said(model: Model, error: object, *, status: int, retry_after: str | None = None) -> UpstreamError:
+    """A provider's error object (or string) and status as one of ours."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code = fields.get("code") or fields.get("type") or ""
+    if status == _ANSWERED and isinstance(code, int) and 400 <= code < 600:
+        status = code  # an error inside a good answer brings its own status
+    message = str(fields.get("message") or "")
+    text = f"{model.id}: {clean(message, model)}"
+    kind = _by_words(str(code), message, status)
+    if kind is not None:
+        return kind(text, upstream=model.id)
+    if status in _BUSY or code in _BUSY_CODES:
+        return UpstreamOverloaded(text, upstream=model.id, retry_after_s=seconds(retry_after))
+    return _by_status(model, text, status, in_shape=bool(message))
+
+
+def _by_words(code: str, message: str, status: int) -> type[UpstreamContext | UpstreamFiltered] | None:
+    """Two errors that every provider hides in a status of its own."""
+    if code in _CONTEXT_CODES or status == 413:
+        return UpstreamContext
+    if status in {401, 403} | _BUSY or status >= 500:
+        return None
+    if _CONTEXT.search(message):
+        return UpstreamContext
+    return UpstreamFiltered if _FILTER.search(code) or _FILTER.search(message) else None
+
+
+def _by_status(model: Model, text: str, status: int, *, in_shape: bool) -> UpstreamError:
+    name = model.id
+    if status in {401, 403}:
+        return UpstreamDenied(f"{name} refused the gateway's key: check its api_key in cauce.yaml", upstream=name)
+    if status in {408, 504}:
+        return UpstreamTimeout(text, upstream=name)
+    if (status == 404 and not in_shape) or 300 <= status < 400:
+        return UpstreamFailed(
+            f"{name} has no chat completions at {model.base_url} (status {status}): check base_url in cauce.yaml, "
+            "it usually ends in /v1",
+            upstream=name,
+        )
+    if status in _WRONG_REQUEST:
+        return UpstreamRejected(text, upstream=name, status=status)
+    return UpstreamFailed(f"{text} (status {status})", upstream=name)
+
+
+def broken(model: Model, what: str) -> UpstreamBroken:
+    """An answer that is not what it should be."""
+    return UpstreamBroken(f"{model.id} {what}", upstream=model.id)
+
+
+def clean(message: str, model: Model) -> str:
+    """A provider's message, fit for a caller to read."""
+    text = message[: 2 * _MAX_MESSAGE_CHARS] or "no reason given"
+    if model.api_key:
+        text = text.replace(model.api_key, "***")
+    text = _SECRETS.sub("***", text)
+    return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + "..."
+
+
+def seconds(retry_after: str | None) -> float:
+    """A Retry-After header, a number or a date, as seconds from now; a second when it says nothing."""
+    if not retry_after:
+        return 1.0
+    try:
+        value = float(retry_after)
+    except ValueError:
+        value = _until(retry_after)
+    return min(max(value, 0.0), _MAX_RETRY_AFTER_S) if value == value else 1.0  # noqa: PLR0124 - not a NaN
+
+
+def _until(date: str) -> float:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return 1.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime.now(UTC)).total_seconds()

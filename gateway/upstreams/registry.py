@@ -1,0 +1,75 @@
+"""Which adapter speaks to which provider: one line a provider."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Final
+
+from gateway.errors import ConfigError
+from gateway.types import Model
+from gateway.upstreams.base import Upstream
+from gateway.upstreams.fake import FakeUpstream
+from gateway.upstreams.openai_http import OpenAIUpstream, Pool
+
+# Where an OpenAI-compatible provider answers, unless cauce.yaml says otherwise; nothing: it must say so.
+_OPENAI_COMPATIBLE: Final = {
+    "openai-compatible": "",
+    "openai": "https://api.openai.com/v1",
+    "ollama": "http://127.0.0.1:11434/v1",
+    "lmstudio": "http://127.0.0.1:1234/v1",
+    "llamacpp": "http://127.0.0.1:8080/v1",
+    "vllm": "http://127.0.0.1:8000/v1",
+    "tgi": "",
+    "mistral": "https://api.mistral.ai/v1",
+    "groq": "https://api.groq.com/openai/v1",
+    "deepseek": "https://api.deepseek.com/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "together": "https://api.together.xyz/v1",
+    "xai": "https://api.x.ai/v1",
+}
+
+
+def _openai(model: Model, pool: Pool) -> Upstream:
+    url = model.base_url or _OPENAI_COMPATIBLE[model.provider]
+    if not url:
+        raise ConfigError(f"models.{model.id}: provider {model.provider} needs base_url, e.g. http://localhost:8000/v1")
+    return OpenAIUpstream(dataclasses.replace(model, base_url=url), pool)
+
+
+def _litellm(model: Model, _pool: Pool) -> Upstream:
+    from gateway.upstreams.litellm_sdk import LiteLLMUpstream  # noqa: PLC0415 - only for those who configure it
+
+    return LiteLLMUpstream(model)
+
+
+def _embedded(model: Model, pool: Pool) -> Upstream:
+    from gateway.upstreams.embedded import EmbeddedUpstream  # noqa: PLC0415 - an optional extra
+
+    return EmbeddedUpstream(model, pool)
+
+
+def _fake(model: Model, _pool: Pool) -> Upstream:
+    return FakeUpstream(model)
+
+
+_BUILDERS: Final[dict[str, Callable[[Model, Pool], Upstream]]] = {
+    **dict.fromkeys(_OPENAI_COMPATIBLE, _openai),
+    "anthropic": _litellm,
+    "gemini": _litellm,
+    "bedrock": _litellm,
+    "watsonx": _litellm,
+    "embedded": _embedded,
+    "fake": _fake,
+}
+
+
+def build(model: Model, pool: Pool) -> Upstream:
+    """The adapter for a model; raises `ConfigError` for a provider that nobody here speaks to."""
+    builder = _BUILDERS.get(model.provider)
+    if builder is None:
+        near = difflib.get_close_matches(model.provider, _BUILDERS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_BUILDERS)}"
+        raise ConfigError(f"models.{model.id}: provider {model.provider!r} is not known; {hint}")
+    return builder(model, pool)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli.explain import Explainer, command, explain_lines, parse_signals
+from gateway.errors import BadRequest
+from gateway.types import DataClass, Signals
+from tests.policy.builders import DEFAULT_TEXT, a_policy, catalogue
+
+
+def classify(request: str | list[dict[str, object]]) -> Signals:
+    if isinstance(request, list):
+        return Signals(gain=0.9)
+    if request == "unreadable":
+        raise BadRequest("no")
+    return Signals(data=DataClass.PERSONAL if "DNI" in request else DataClass.PUBLIC, stay_score=0.25)
+
+
+EXPLAINER = Explainer(a_policy(), catalogue(), classify)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    file = tmp_path / "default.yaml"
+    file.write_text(DEFAULT_TEXT.replace("big: large", "big: cloud"))
+    return file
+
+
+def explain(*args: object) -> Result:
+    return CliRunner().invoke(command, [str(arg) for arg in args])
+
+
+def test_each_line_gives_its_id_signals_and_decision_in_order() -> None:
+    lines = [
+        b'{"id": 1, "text": "mi DNI"}\n',
+        b"\n",
+        b'{"id": "b", "messages": [{"role": "user", "content": "x"}]}\n',
+        b'{"id": 3, "text": "", "model": "large"}',
+    ]
+    answers = list(explain_lines(lines, EXPLAINER))
+
+    assert [answer["id"] for answer in answers] == [1, "b", 3]
+    assert [answer["decision"]["rule"] for answer in answers] == ["personal-stays", "hard", "pinned"]
+    assert answers[0]["signals"]["data"] == "personal"
+    assert answers[0]["signals"]["stay_score"] == 0.25
+    assert orjson.loads(orjson.dumps(answers)) == answers
+
+
+@pytest.mark.parametrize(
+    ("line", "identity", "code"),
+    [
+        (b"{nonsense", None, "invalid_json"),
+        (b"\xff\xfe", None, "invalid_json"),
+        (b"[1]", None, "invalid_request_error"),
+        (b'{"id": 7}', 7, "invalid_request_error"),
+        (b'{"id": 7, "text": 5}', 7, "invalid_request_error"),
+        (b'{"id": 7, "text": "a", "messages": []}', 7, "invalid_request_error"),
+        (b'{"id": 7, "messages": []}', 7, "invalid_request_error"),
+        (b'{"id": 7, "text": "a", "model": "nope"}', 7, "model_not_found"),
+        (b'{"id": 7, "text": "unreadable"}', 7, "invalid_request_error"),
+    ],
+)
+def test_a_bad_line_is_answered_and_the_next_one_goes_on(line: bytes, identity: object, code: str) -> None:
+    bad, good = explain_lines([line, b'{"id": 8, "text": "ok"}'], EXPLAINER)
+    assert bad["id"] == identity
+    assert bad["error"]["code"] == code
+    assert good["decision"]["rule"] == "default"
+
+
+def test_signals_can_be_explained_without_a_text(policy: Path) -> None:
+    result = explain("--policy", policy, "--signals", '{"gain": 0.5}', "--json")
+    told = orjson.loads(result.output)
+    assert result.exit_code == 0, result.output
+    assert told["decision"]["rule"] == "hard"
+    assert [item["matched"] for item in told["tried"]] == [False, True]
+    assert told["signals"]["gain"] == 0.5
+    assert {entry["model"] for entry in told["cost"]} == set(told["decision"]["ladder"])
+
+
+def test_a_counter_example_of_check_is_run_as_it_stands() -> None:
+    signals, requested = parse_signals(
+        '{"data":"personal","gain":0.35,"requested":"gpt","rule":"hard","route":"cloud","model":"m","zone":"world"}'
+    )
+    assert signals == Signals(data=DataClass.PERSONAL, gain=0.35)
+    assert requested == "gpt"
+
+
+@pytest.mark.parametrize(("language", "words"), [("es", "la regla pide"), ("en", "the rule asks for")])
+def test_the_explanation_is_in_the_language_asked_for(policy: Path, language: str, words: str) -> None:
+    result = explain("--policy", policy, "--signals", "{}", "--lang", language)
+    assert result.exit_code == 0, result.output
+    assert words in result.output
+
+
+def test_prices_that_are_configured_are_shown(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("gpt: {prompt: 2.0, completion: 8.0, from: 2026-01-01, source: contract}\n")
+    config = tmp_path / "cauce.yaml"
+    config.write_text(
+        f"models:\n  gpt: {{provider: openai, model: m, zone: world, kind: llm}}\nprices: {tmp_path / 'prices.yaml'}\n"
+    )
+    result = explain("--policy", policy, "--config", config, "--signals", "{prompt_tokens: 1000}", "--json")
+    assert orjson.loads(result.output)["cost"] == [
+        {
+            "model": "gpt",
+            "source": "contract",
+            "prompt_nano_usd": 2_000_000,
+            "completion_nano_usd_per_1000_tokens": 8_000_000,
+        }
+    ]
+
+
+@pytest.mark.parametrize("args", [[], ["text", "--jsonl"], ["text", "--signals", "{}"]])
+def test_exactly_one_kind_of_request_is_taken(args: list[str]) -> None:
+    assert explain(*args).exit_code == 2
+
+
+def test_wrong_signals_are_wrong_use(policy: Path) -> None:
+    result = explain("--policy", policy, "--signals", "{gian: 1}")
+    assert result.exit_code == 2
+    assert "Did you mean 'gain'" in result.output

