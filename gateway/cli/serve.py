@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -81,6 +82,8 @@ def run(gateway: Gateway, settings: Settings) -> None:
             timeout_graceful_shutdown=30,
         )
     )
+    # uvicorn raises the signal again when it has stopped: a stop that went well ends with 0, not with the signal.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
         server.run()
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ _NOISE: Final = re.compile(r"https?://\S+|\S+@\S+|\S*[\d_/\\=<>{}]\S*")  # the s
 
 @functools.cache
 def _identifier() -> LanguageIdentifier:
-    """The library's model cut down to our languages: a third of its memory."""
+    """The library's model cut down to our languages, in half the memory."""
     whole = LanguageIdentifier.from_model_file(MODEL_FILE)
     columns = [number for number, name in enumerate(whole.nb_classes) if name in LANGUAGES]
     return LanguageIdentifier(

@@ -9,16 +9,18 @@ table of 128 dimensions. What it costs (gain by ridge on the mean vector, route_
     es to en               0.776  0.834  0.866  0.876  0.885  0.894
     bytes of the table     4.1M   6.2M   8.3M   10.3M  12.4M  16.5M
 
-The tokenizer is the source's, packed.
+The tokenizer is the source's vocabulary and scores in SentencePiece's own format; folding is the encoder's work.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sentencepiece import sentencepiece_model_pb2
 
 from router_models import encoder, manifest
 
@@ -37,9 +39,23 @@ def derive(models: Path, out: Path) -> None:
     table = np.clip(np.round(rows / divisor[:, None]), -127, 127).astype(np.int8)
     np.save(out / encoder.TABLE, table)
     np.save(out / encoder.SCALES, scales)
-    text = (models / SOURCE_TOKENIZER).read_bytes()
-    (out / encoder.TOKENIZER).write_bytes(gzip.compress(text, compresslevel=9, mtime=0))
+    (out / encoder.TOKENIZER).write_bytes(_sentencepiece(json.loads((models / SOURCE_TOKENIZER).read_text(encoding="utf-8"))))
     manifest.record(out, encoder.FILES, version=encoder.VERSION)
+
+
+def _sentencepiece(source: dict[str, Any]) -> bytes:
+    """A Hugging Face Unigram tokenizer as a SentencePiece model: same pieces, ids and scores, no normalising."""
+    model = sentencepiece_model_pb2.ModelProto()
+    unknown = source["model"]["unk_id"]
+    for number, (text, score) in enumerate(source["model"]["vocab"]):
+        piece = model.pieces.add()
+        piece.piece, piece.score, piece.type = text, score, 2 if number == unknown else 1
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    trainer.model_type, trainer.unk_id, trainer.bos_id, trainer.eos_id, trainer.pad_id = 1, unknown, -1, -1, -1
+    trainer.vocab_size = len(model.pieces)
+    normalizer.name = "identity"
+    normalizer.add_dummy_prefix = normalizer.remove_extra_whitespaces = normalizer.escape_whitespaces = False
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":
