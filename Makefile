@@ -14,7 +14,7 @@ else
   MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help run setup test check bench router lock grafana clean soak
+.PHONY: help run setup test check lint bench router lock grafana clean soak
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -50,13 +50,14 @@ test: setup $(VENV)/.dev $(VENV)/.node ## run the tests; what cannot run here is
 	@$(BIN)/cauce models pull smollm2-135m-instruct
 	@$(BIN)/python -m pytest -q $(TESTS)
 
-check: setup $(VENV)/.dev ## what CI runs: lint, types, import contracts, policies, tests
+check: lint test ## what CI runs: lint, types, import contracts, policies, tests
+
+lint: setup $(VENV)/.dev ## everything of check but the tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/cauce check policies
-	@$(MAKE) --no-print-directory test
 
 bench: setup $(VENV)/.dev ## CPU per request against nginx (and LiteLLM's proxy when installed), paired in one run
 	@$(BIN)/python -m tests.bench.run $(BENCH)

@@ -70,13 +70,21 @@ def policy_file(settings: Settings, named: Path | None = None) -> Path:
 def build_models(settings: Settings, policy: Policy, *, on_failure: Callable[[BaseException], None]) -> Classifier:
     """The models that read a request; raises `ConfigError` when an artefact is missing or broken."""
     encoder = Encoder.load(ARTIFACTS)
-    return Classifier(
+    classifier = Classifier(
         scorer=DifficultyScorer.load(ARTIFACTS, encoder=encoder),
         scanner=PrivacyScanner.load(ARTIFACTS, operating_point=policy.operating_point, encoder=encoder),
         language=detect,
         max_scan_chars=settings.limits.max_scan_chars,
         on_failure=on_failure,
     )
+    _warm(classifier)
+    return classifier
+
+
+def _warm(classifier: Classifier) -> None:
+    """Read one text, so that what loads at its first use is loaded, or found broken, before there is a caller."""
+    asked = {"messages": [{"role": "user", "content": "¿Puedo llamar al 900 100 100? Ref. 4471-2 (ana@example.com)"}]}
+    classifier.classify(_inbound(orjson.dumps(asked), 1), unread=Unread(), moment=Moment())
 
 
 def build_classifier(settings: Settings, policy: Policy) -> Callable[[str | list[dict[str, object]]], Signals]:
@@ -209,6 +217,7 @@ class _State:
             "policy": f"{parts.policy.name}@{parts.policy.revision}",
             "models": {name: model.zone.label for name, model in parts.models.items()},
             "cloud": str(parts.health.state()),
+            "ledger": "behind" if parts.ledger.behind else "ok",
             "ledger_waiting": parts.ledger.waiting,
         }
 

@@ -27,10 +27,9 @@
         UpstreamRejected              400    upstream_rejected   (the status that the upstream gave)
         UpstreamContext               400    context_length_exceeded
         UpstreamFiltered              400    content_filter
-        AnswerRejected                502    answer_rejected
       GatewayError                           we can act
         InternalError                 500    internal_error
-        Draining                      503    shutting_down
+        Overloaded                    503    gateway_overloaded
       ConfigError                            not sent to clients: stops the start, or a command, with exit code 2
 
 A message says what happened, to what, and what to do; it never holds the text of a request.
@@ -66,100 +65,138 @@ class CauceError(Exception):
 
 
 class RequestError(CauceError):
+    """The application can act."""
+
     status, code, type = 400, "invalid_request_error", "invalid_request_error"
 
 
 class BadJson(RequestError):
+    """The body is not valid JSON."""
+
     code = "invalid_json"
 
 
 class BadRequest(RequestError):
-    pass
+    """A field or a header is missing or is not what it should be; `param` names it."""
 
 
 class BodyTooLarge(RequestError):
+    """The body is larger than `limits.max_body_mb`."""
+
     status, code = 413, "request_too_large"
 
 
 class BodyTimeout(RequestError):
+    """The headers took longer than `limits.header_timeout_s`, or the body than `limits.body_timeout_s`."""
+
     status, code = 408, "request_timeout"
 
 
 class UnknownModel(RequestError):
+    """`model` names no model, route or alias of this gateway."""
+
     status, code = 404, "model_not_found"
 
 
 class UnknownPath(RequestError):
+    """There is nothing at this path."""
+
     status, code = 404, "not_found"
 
 
 class WrongMethod(RequestError):
+    """The path is there and takes another method; `allow` names it."""
+
     status, code = 405, "method_not_allowed"
 
 
 class CallerError(CauceError):
+    """Whoever gave out the key can act."""
+
     status, code, type = 401, "invalid_api_key", "authentication_error"
 
 
 class MissingKey(CallerError):
+    """The gateway asks for a key and none was sent."""
+
     code = "missing_api_key"
 
 
 class BadKey(CallerError):
-    pass
+    """The key is not known, was revoked or has expired."""
 
 
 class ModelNotAllowed(CallerError):
+    """The key may not use this model."""
+
     status, code, type = 403, "model_not_allowed", "permission_error"
 
 
 class LimitExceeded(CallerError):
+    """The key has used up its requests or tokens for now. Not used yet: keys have no limits."""
+
     status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
 
 
 class PolicyError(CauceError):
+    """Operations can act."""
+
     status, code, type = 503, "no_allowed_model", "policy_error"
 
 
 class NothingAllowed(PolicyError):
-    pass
+    """No configured model may and can answer this request; the message names the rule and the reasons."""
 
 
 class GateRefused(PolicyError):
+    """The text was about to go where the guarantees forbid; it did not leave."""
+
     code = "gate_refused"
 
 
 class UpstreamError(CauceError):
-    """An upstream did not give a usable answer. `upstream` is the model's id."""
+    """The provider, or whoever runs the model, can act. `upstream` is the model's id."""
 
     status, code, type = 502, "upstream_error", "upstream_error"
 
-    def __init__(self, message: str, *, upstream: str = "", retry_after_s: float | None = None, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, upstream: str = "", retry_after_s: float | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message, retry_after_s=retry_after_s, param=param)
         self.upstream = upstream
 
 
 class UpstreamTimeout(UpstreamError):
+    """It gave no answer within the model's `timeouts`."""
+
     status, code = 504, "upstream_timeout"
 
 
 class UpstreamUnreachable(UpstreamError):
+    """No connection to it could be made."""
+
     code = "upstream_unreachable"
 
 
 class UpstreamOverloaded(UpstreamError):
+    """It, or the queue before it, takes no more calls now."""
+
     status, code = 503, "upstream_overloaded"
 
 
 class UpstreamFailed(UpstreamError):
-    pass
+    """It answered with a fault of its own (5xx)."""
 
 
 class UpstreamBroken(UpstreamError):
+    """Its answer stopped half way or is not in the API's shape."""
+
     code = "upstream_broken_answer"
 
 
 class UpstreamDenied(UpstreamError):
+    """It does not accept the gateway's key, or the account may not use this model."""
+
     code = "upstream_auth"
 
 
@@ -174,27 +211,29 @@ class UpstreamRejected(UpstreamError):
 
 
 class UpstreamContext(UpstreamError):
+    """The request is longer than the model's context."""
+
     status, code, type = 400, "context_length_exceeded", "invalid_request_error"
 
 
 class UpstreamFiltered(UpstreamError):
+    """The provider's content filter refused the request."""
+
     status, code, type = 400, "content_filter", "invalid_request_error"
 
 
-class AnswerRejected(UpstreamError):
-    code = "answer_rejected"
-
-
 class GatewayError(CauceError):
-    pass
+    """We who make Cauce can act."""
 
 
 class InternalError(GatewayError):
-    pass
+    """A fault of the gateway itself; its log has the request's id."""
 
 
-class Draining(GatewayError):
-    status, code = 503, "shutting_down"
+class Overloaded(GatewayError):
+    """The gateway has `limits.max_in_flight` requests already."""
+
+    status, code = 503, "gateway_overloaded"
 
 
 class ConfigError(CauceError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.cache.store import Kept
-from gateway.errors import AnswerRejected, CauceError, NothingAllowed, UpstreamError, UpstreamRejected
+from gateway.errors import CauceError, NothingAllowed, UpstreamError, UpstreamRejected
 from gateway.gate import Gate, Released
 from gateway.policy.decide import decide
 from gateway.policy.rules import Policy
@@ -39,6 +39,7 @@ from gateway.types import (
     Verdict,
 )
 from gateway.upstreams.base import Call, Upstream
+from gateway.upstreams.failures import leave_out_quotes
 
 _WINDOW_CHARS = 160  # what a windowed stream holds back: enough to tell the language and an empty answer
 _BUFFER_CHARS = 400_000
@@ -120,9 +121,9 @@ class Pipeline:
         if inbound.stream:
             opened = await self._climb_streamed(question, decision, exchange)
             return Streamed(self._relay(opened, key, question, decision, exchange))
-        answer = await self._climb_whole(question, decision, exchange)
-        if exchange.cache is CacheState.MISS and exchange.attempts[-1].verdict.accepted:
-            self._recall.keep(key, Kept(answer.body, exchange.attempts[-1].model, answer.usage), signals, decision)
+        answer, attempt = await self._climb_whole(question, decision, exchange)
+        if exchange.cache is CacheState.MISS and attempt.verdict.accepted:
+            self._recall.keep(key, Kept(answer.body, attempt.model, answer.usage), signals, decision)
         exchange.outcome, exchange.status = Outcome.OK, 200
         await self._recorder.record(exchange)
         return Whole(answer.body)
@@ -147,9 +148,9 @@ class Pipeline:
 
     # --- whole answers ----------------------------------------------------------------------------------------------
 
-    async def _climb_whole(self, question: Question, decision: Decision, exchange: Exchange) -> Answer:
+    async def _climb_whole(self, question: Question, decision: Decision, exchange: Exchange) -> tuple[Answer, Attempt]:
         """Up the ladder until an answer passes; a turned-down answer is better than none."""
-        draft: Answer | None = None
+        draft: tuple[Answer, Attempt] | None = None
         failure: UpstreamError | None = None
         checks = decision.route.checks
         logprobs = any(check.name == "confidence" for check in checks) and "logprobs" not in question.inbound.body
@@ -160,13 +161,14 @@ class Pipeline:
             except UpstreamError as error:
                 failure = error
                 self._heard(attempt.model, error)
-                _stop_unless_another_may_help(error)
+                if _is_the_requests_fault(error):
+                    break
                 continue
             self._heard(attempt.model, None)
+            draft = answer, attempt
             attempt.verdict = verify(answer, question, checks) if checks else ACCEPTED
             if attempt.verdict.accepted:
-                return answer
-            draft = answer
+                break
         if draft is not None:
             return draft
         raise failure or _nothing_allowed(decision)
@@ -184,31 +186,44 @@ class Pipeline:
     # --- streams ----------------------------------------------------------------------------------------------------
 
     async def _climb_streamed(self, question: Question, decision: Decision, exchange: Exchange) -> _Opened:
-        """The first stream that begins well: until its first token, a failure is invisible to the client."""
+        """The first stream that begins well: until its first token, a failure is invisible to the client.
+
+        One that was turned down stays open until a better one has begun: it is what is sent when none does.
+        """
+        begun: list[_Opened] = []
+        draft: _Opened | None = None
+        chosen: _Opened | None = None
         failure: UpstreamError | None = None
         last = decision.ladder[-1]
-        for name in decision.ladder:
-            mode = _mode(decision.route, last=name == last)
-            upstream, released, attempt = self._open(name, question, decision, exchange)
-            relay = Relay(include_usage=question.inbound.include_usage, collect_chars=_held_chars(mode))
-            opened = _Opened(attempt, upstream.stream(released), relay)
-            try:
-                await _hold(opened, mode)
-            except UpstreamError as error:
-                failure = error
-                end(attempt, error)
-                self._heard(attempt.model, error)
-                _stop_unless_another_may_help(error)
-                continue
-            attempt.first_token_seconds = (time.time_ns() - attempt.started_ns) / 1e9
-            attempt.verdict = _judge(opened, mode, question, decision)
-            if attempt.verdict.accepted or name == last:
-                return opened
-            failure = AnswerRejected(f"{name}: {attempt.verdict.reason}", upstream=name)
-            await _close(opened.blocks)
-            end(attempt)
-            attempt.usage = _usage(opened, question)
-        raise failure or _nothing_allowed(decision)
+        try:
+            for name in decision.ladder:
+                mode = _mode(decision.route, last=name == last)
+                upstream, released, attempt = self._open(name, question, decision, exchange)
+                relay = Relay(include_usage=question.inbound.include_usage, collect_chars=_held_chars(mode))
+                opened = _Opened(attempt, upstream.stream(released), relay)
+                begun.append(opened)
+                try:
+                    await _hold(opened, mode)
+                except UpstreamError as error:
+                    failure = error
+                    end(attempt, error.code)
+                    self._heard(attempt.model, error)
+                    if _is_the_requests_fault(error):
+                        break
+                    continue
+                attempt.first_token_seconds = (time.time_ns() - attempt.started_ns) / 1e9
+                draft = opened
+                attempt.verdict = _judge(opened, mode, question, decision)
+                if attempt.verdict.accepted:
+                    break
+            chosen = draft
+        finally:
+            for opened in begun:
+                if opened is not chosen:
+                    await _leave(opened, question)
+        if chosen is None:
+            raise failure or _nothing_allowed(decision)
+        return chosen
 
     async def _relay(
         self, opened: _Opened, key: bytes, question: Question, decision: Decision, exchange: Exchange
@@ -234,17 +249,17 @@ class Pipeline:
                 self._recall.keep(key, Kept(body, attempt.model, attempt.usage), question.signals, decision)
         except UpstreamError as error:
             exchange.outcome, exchange.code = Outcome.CUT, error.code
-            end(attempt, error)
+            end(attempt, error.code)
             attempt.usage = _usage(opened, question)
             self._heard(attempt.model, error)
             await self._recorder.record(exchange)
+            leave_out_quotes(error, question.inbound.parts)
             yield error_event(error, exchange.request_id)
             return
         finally:
             await _close(opened.blocks)
             if exchange.outcome is Outcome.ABORTED:
-                end(attempt)
-                attempt.outcome = Outcome.ABORTED
+                end(attempt, Outcome.ABORTED)
                 attempt.usage = _usage(opened, question)
                 await self._recorder.record(exchange)
         await self._recorder.record(exchange)
@@ -317,15 +332,23 @@ def _usage(opened: _Opened, question: Question) -> Usage | None:
     return Usage(question.signals.prompt_tokens, relay.content_events, estimated=True)
 
 
+async def _leave(opened: _Opened, question: Question) -> None:
+    """Close a stream that is not sent; what it has brought was used all the same."""
+    attempt = opened.attempt
+    await _close(opened.blocks)
+    attempt.usage = _usage(opened, question)
+    if attempt.outcome == Outcome.ABORTED:  # it has not ended by itself
+        end(attempt, Outcome.ABORTED if attempt.verdict.accepted else "ok")
+
+
 async def _close(blocks: AsyncIterator[bytes]) -> None:
     if isinstance(blocks, AsyncGenerator):
         await blocks.aclose()
 
 
-def _stop_unless_another_may_help(error: UpstreamError) -> None:
+def _is_the_requests_fault(error: UpstreamError) -> bool:
     """A request that is wrong in itself is told so at once: no other model would take it."""
-    if isinstance(error, UpstreamRejected):
-        raise error
+    return isinstance(error, UpstreamRejected)
 
 
 def _nothing_allowed(decision: Decision) -> CauceError:

@@ -38,27 +38,33 @@ class TimeoutSettings(_Frozen):
 class ModelSettings(_Frozen):
     """One entry of `models:`."""
 
-    provider: str = Field(description="openai-compatible, openai, anthropic, gemini, bedrock, watsonx, embedded, fake, ...")
+    provider: str = Field(
+        description="openai-compatible, openai, anthropic, gemini, bedrock, watsonx, embedded, fake, ..."
+    )
     model: str = Field(description="the name that the provider knows it by")
     zone: Literal["premises", "eu", "world"] = Field(description="where its text is processed")
     kind: Literal["slm", "llm", "embedding"] = Field(description="what policies call it")
     base_url: str = Field("", description="endpoint, up to and including /v1")
     api_key: str = Field("", repr=False, description="a reference: ${NAME}")
-    timeouts: TimeoutSettings = TimeoutSettings()
+    timeouts: TimeoutSettings = Field(TimeoutSettings(), description="limits of one call to it")
     max_in_flight: int = Field(256, ge=1, description="calls at once; more wait in a short queue, then 503")
-    weight: int = Field(1, ge=0)
-    context_tokens: int | None = Field(None, ge=1, description="longest prompt and answer; a longer prompt skips this model")
-    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = ("text",)
+    weight: int = Field(1, ge=0, description="not used yet: its share among models of one kind")
+    context_tokens: int | None = Field(
+        None, ge=1, description="longest prompt and answer; a longer prompt skips this model"
+    )
+    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = Field(("text",), description="what it can read")
     tools: bool = Field(True, description="whether it takes tools")
     notice: str = Field("", description="sent to the caller in x-cauce-notice")
-    options: dict[str, str] = Field(default_factory=dict, description="the provider's own settings: region, project_id, ...")
+    options: dict[str, str] = Field(
+        default_factory=dict, description="the provider's own settings: region, project_id, ..."
+    )
 
 
 class LimitSettings(_Frozen):
     """What a request may be."""
 
     max_body_mb: float = Field(20.0, gt=0, description="larger bodies are refused before they are read")
-    max_messages: int = Field(10_000, ge=1)
+    max_messages: int = Field(10_000, ge=1, description="turns in one conversation")
     header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
     body_timeout_s: float = Field(30.0, gt=0, description="until a request's body is complete")
     max_in_flight: int = Field(4096, ge=1, description="requests at once in one process; more get 503")
@@ -68,9 +74,9 @@ class LimitSettings(_Frozen):
 class CacheSettings(_Frozen):
     """The exact cache, in memory."""
 
-    enabled: bool = True
-    max_mb: float = Field(64.0, gt=0)
-    ttl_s: float = Field(600.0, gt=0)
+    enabled: bool = Field(True, description="whether answers are kept at all")
+    max_mb: float = Field(64.0, gt=0, description="memory of one process; the least used answers go first")
+    ttl_s: float = Field(600.0, gt=0, description="how long an answer may be sent again, in seconds")
 
 
 class MachineSettings(_Frozen):
@@ -78,28 +84,32 @@ class MachineSettings(_Frozen):
 
     usd_per_hour: float = Field(0.05, ge=0, description="amortisation of the machine that local models run on")
     watts: float = Field(65.0, ge=0, description="power while it answers")
-    usd_per_kwh: float = Field(0.20, ge=0)
+    usd_per_kwh: float = Field(0.20, ge=0, description="price of electricity")
 
 
 class Settings(_Frozen):
     """All of `cauce.yaml`."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
-    workers: int = Field(1, ge=1)
-    models: dict[str, ModelSettings] = Field(default_factory=dict)
-    discover: bool = Field(True, description="look for local servers on their usual ports, and cloud keys in the environment")
+    host: str = Field("127.0.0.1", description="address to listen on; anything but loopback needs a key first")
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="port to listen on")
+    workers: int = Field(1, ge=1, description="not used yet: processes that share the port")
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict, description="what requests can go to, by name; none: what is found"
+    )
+    discover: bool = Field(
+        True, description="look for local servers on their usual ports, and cloud keys in the environment"
+    )
     policy: str = Field("", description="policy file; none: policies/default.yaml, else the shipped default")
     prices: str | None = Field(None, description="price file over the shipped seed")
     ledger: str = Field("sqlite:///cauce.db", description="sqlite:///FILE or postgresql://...")
-    shared: str | None = Field(None, description="redis://... when several gateways share their state")
+    shared: str | None = Field(None, description="not used yet: redis://... when several gateways share their state")
     baseline: str | None = Field(None, description="the model that savings are measured against; none: the first llm")
     time_zone: str = Field("Europe/Madrid", description="of the business: days, months and the signal `hour`")
-    language: Literal["es", "en"] = "en"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    limits: LimitSettings = LimitSettings()
-    cache: CacheSettings = CacheSettings()
-    machine: MachineSettings = MachineSettings()
+    language: Literal["es", "en"] = Field("en", description="of the console and of explanations")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    limits: LimitSettings = Field(LimitSettings(), description="what a request may be")
+    cache: CacheSettings = Field(CacheSettings(), description="the exact cache")
+    machine: MachineSettings = Field(MachineSettings(), description="what a second of local inference costs")
     source: str = Field("", description="the file this was read from; set by the loader")
 
     @field_validator("models")
@@ -188,7 +198,9 @@ def _resolve(value: Any, env: Mapping[str, str], file: Path, *, path: tuple[str,
         return value
     dotted = ".".join(path)
     if path and path[-1] == "api_key" and value and not _REFERENCE.fullmatch(value):
-        raise ConfigError(f"{dotted} holds a literal secret: write ${{NAME}} and set NAME in the environment", where=str(file))
+        raise ConfigError(
+            f"{dotted} holds a literal secret: write ${{NAME}} and set NAME in the environment", where=str(file)
+        )
 
     def replace(match: re.Match[str]) -> str:
         name = match.group(1)

@@ -33,7 +33,10 @@ def _quantiles(metric: str, *by: str) -> tuple[tuple[str, str], ...]:
     labels = ", ".join(("le", *by))
     legend = " ".join(f"{{{{{label}}}}}" for label in by)
     return tuple(
-        (f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{_PER})))", f"p{int(q * 100)} {legend}".strip())
+        (
+            f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{_PER})))",
+            f"p{int(q * 100)} {legend}".strip(),
+        )
         for q in (0.5, 0.99)
     )
 
@@ -63,16 +66,23 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel("Upstream calls", "reqps", (_rate("cauce_upstream_attempts_total", "model", "outcome"),)),
             Panel("Answers turned down", "reqps", (_rate("cauce_rejected_answers_total", "model", "check"),)),
             Panel("Cloud", "short", (("min(cauce_cloud_up)", "1 up, 0.5 degraded, 0 down"),)),
-            Panel(
-                "Cache", "short", (_rate("cauce_cache_total", "state"), ("sum(cauce_cache_bytes)", "bytes held"))
-            ),
+            Panel("Cache", "reqps", (_rate("cauce_cache_total", "state"),)),
+            Panel("Cache size", "bytes", (("sum(cauce_cache_bytes)", "held"),)),
         ),
     ),
     (
         "Money",
         (
-            Panel("Spend, USD an hour", "currencyUSD", (("3600 * " + _rate("cauce_cost_usd_total", "route", "model")[0], "{{route}} {{model}}"),)),
-            Panel("Baseline, USD an hour", "currencyUSD", (("3600 * " + _rate("cauce_baseline_usd_total", "route")[0], "{{route}}"),)),
+            Panel(
+                "Spend, USD an hour",
+                "currencyUSD",
+                (("3600 * " + _rate("cauce_cost_usd_total", "route", "model")[0], "{{route}} {{model}}"),),
+            ),
+            Panel(
+                "Baseline, USD an hour",
+                "currencyUSD",
+                (("3600 * " + _rate("cauce_baseline_usd_total", "route")[0], "{{route}}"),),
+            ),
             Panel("Tokens", "short", (_rate("cauce_tokens_total", "model", "kind"),)),
             Panel("Requests of unknown cost", "reqps", (_rate("cauce_unknown_cost_requests_total", "model"),)),
         ),
@@ -107,17 +117,20 @@ def operations() -> str:
         .time("now-1h", "now")
         .timezone("browser")
     )
+    number = 0
     for title, panels in ROWS:
-        board = board.with_row(dashboard.Row(title))
+        number += 1
+        board = board.with_row(dashboard.Row(title).id(number))
         for panel in panels:
-            board = board.with_panel(_panel(panel))
+            number += 1
+            board = board.with_panel(_panel(panel).id(number))
     return JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n"
 
 
 def _panel(panel: Panel) -> timeseries.Panel:
     chart = timeseries.Panel().title(panel.title).unit(panel.unit).datasource(_SOURCE).span(6).height(7).min(0)
-    for expression, legend in panel.queries:
-        chart = chart.with_target(prometheus.Dataquery().expr(expression).legend_format(legend))
+    for letter, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
+        chart = chart.with_target(prometheus.Dataquery().ref_id(letter).expr(expression).legend_format(legend))
     return chart
 
 

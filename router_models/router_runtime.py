@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import exp, sqrt, tanh
 from pathlib import Path
 from typing import Final
 
@@ -119,7 +120,27 @@ class RouterModel:
     def read(self, text: str) -> Scores:
         """Score a text."""
         inputs = self._reader(text)
-        (row,) = self._session.run(None, {"dense": inputs.dense[None], "grams": inputs.grams})
-        values = row.tolist()
-        tasks = 4 + len(TASKS)
-        return Scores(*values[:4], tuple(values[4:tasks]), tuple(values[tasks:]))
+        (scores,) = self._session.run(None, {"dense": inputs.dense[None], "grams": inputs.grams})
+        values: list[float] = scores[0].tolist()
+        members = (len(values) - len(TASKS) - len(DOMAINS)) // 3
+        gains = [tanh(value) for value in values[2 * members : 3 * members]]
+        gain = sum(gains) / members
+        return Scores(
+            slm_success=_chance(sum(values[:members]) / members),
+            llm_success=_chance(sum(values[members : 2 * members]) / members),
+            gain=gain,
+            doubt=sqrt(sum((one - gain) ** 2 for one in gains) / members),
+            tasks=_chances(values[3 * members : 3 * members + len(TASKS)]),
+            domains=_chances(values[3 * members + len(TASKS) :]),
+        )
+
+
+def _chance(logit: float) -> float:
+    return 1 / (1 + exp(-logit)) if logit > -700 else 0.0  # beyond that a float overflows
+
+
+def _chances(logits: list[float]) -> tuple[float, ...]:
+    top = max(logits)
+    parts = [exp(logit - top) for logit in logits]
+    whole = sum(parts)
+    return tuple(part / whole for part in parts)

@@ -22,7 +22,14 @@ _ENDINGS = (".yaml", ".yml")
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    show_default=True,
+    help="For people, for tools, or for a CI server.",
+)
 @click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml whose models to prove against.")
 @click.pass_context
 def command(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, form: str, config: Path | None) -> None:

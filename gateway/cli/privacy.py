@@ -25,7 +25,13 @@ def command() -> None:
 
 @command.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with SPLIT.jsonl.gz; without it, our own messages only.")
-@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="test", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "dev", "test"]),
+    default="test",
+    show_default=True,
+    help="Which part of the messages.",
+)
 @click.option("--point", type=click.Choice(OPERATING_POINTS), default="balanced", show_default=True, help="Operating point.")
 @click.option("--by", default=",".join(GROUPS), show_default=True, help="Groups, separated by commas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -26,7 +26,14 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 @click.option("--by", default="model", show_default=True, help=f"Group by, separated by commas: {', '.join(GROUPS)}.")
 @click.option("--month", help="One month of the business's calendar, e.g. 2026-11.")
 @click.option("--since", help="From this long ago, e.g. 24h, 30d.")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, for a spreadsheet, or for tools.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
 def command(by: str, month: str | None, since: str | None, form: str, as_json: bool, config: Path | None) -> None:  # noqa: PLR0913

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 import os
 import signal
@@ -82,9 +84,20 @@ def run(gateway: Gateway, settings: Settings) -> None:
             timeout_graceful_shutdown=30,
         )
     )
+    _settle_memory()
     # uvicorn raises the signal again when it has stopped: a stop that went well ends with 0, not with the signal.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
         server.run()
     except KeyboardInterrupt:
         _log.info("stopped", extra=fields(port=settings.port))
+
+
+def _settle_memory() -> None:
+    """What was built at the start stays to the end: the collector need not look at it again, and what was only
+    needed to build it goes back to the system (glibc keeps it otherwise, about 10 MB)."""
+    gc.collect()
+    gc.freeze()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

@@ -46,3 +46,4 @@ keys = Table(
     Column("expires_us", BigInteger),
     Column("revoked_us", BigInteger),
 )
+alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))  # alembic's own

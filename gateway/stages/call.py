@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from gateway.errors import UpstreamError
 from gateway.gate import Destination, Gate, Released
-from gateway.types import Answer, Attempt, Decision, Exchange, Inbound, Model, Signals
+from gateway.types import Answer, Attempt, Decision, Exchange, Inbound, Model, Outcome, Signals
 from gateway.upstreams.base import Call, Upstream
 
 
@@ -15,22 +16,20 @@ def open_door(
 ) -> Released[Call]:
     """The caller's body, released to one model; raises `GateRefused`."""
     call = Call(inbound.request_id, inbound.body, inbound.stream, logprobs)
-    return gate.release(
-        call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone)
-    )
+    return gate.release(call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone))
 
 
 def begin(exchange: Exchange, model: Model) -> Attempt:
     """Book an attempt before it is made, so that an aborted one is in the story too."""
-    attempt = Attempt(model, started_ns=time.time_ns(), outcome="aborted")
+    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED)
     exchange.attempts.append(attempt)
     return attempt
 
 
-def end(attempt: Attempt, error: UpstreamError | None = None) -> None:
+def end(attempt: Attempt, outcome: str = "ok") -> None:
     """Close an attempt with its time and how it went."""
     attempt.seconds = (time.time_ns() - attempt.started_ns) / 1e9
-    attempt.outcome = "ok" if error is None else error.code
+    attempt.outcome = outcome
 
 
 async def call_whole(upstream: Upstream, released: Released[Call], attempt: Attempt) -> Answer:
@@ -38,7 +37,10 @@ async def call_whole(upstream: Upstream, released: Released[Call], attempt: Atte
     try:
         answer = await upstream.complete(released)
     except UpstreamError as error:
-        end(attempt, error)
+        end(attempt, error.code)
+        raise
+    except asyncio.CancelledError:
+        end(attempt, Outcome.ABORTED)
         raise
     end(attempt)
     attempt.usage = answer.usage

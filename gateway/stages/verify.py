@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import jsonschema_rs
 import orjson
 
 from gateway.types import ACCEPTED, Answer, Check, Inbound, Signals, Verdict
@@ -62,6 +61,8 @@ def _json(answer: Answer, question: Question, _check: Check) -> str:
 
 
 def _against_schema(value: object, schema: dict[str, object]) -> str:
+    import jsonschema_rs  # noqa: PLC0415 - 3 MB that only callers with a schema need
+
     try:
         # Linear-time patterns and no fetching: the schema is the caller's, and must neither stall us nor send us out.
         validator = jsonschema_rs.validator_for(

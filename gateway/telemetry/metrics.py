@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.gate import Destination
 from gateway.ledger.entry import AttemptEntry, Entry
-from gateway.types import DataClass
+from gateway.types import DataClass, Zone
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1)
@@ -24,30 +24,47 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         r = self.registry
         self.requests = Counter(
-            "cauce_requests", "Requests by route, answering model and outcome.", ["route", "model", "outcome"], registry=r
+            "cauce_requests",
+            "Requests by route, answering model and outcome.",
+            ["route", "model", "outcome"],
+            registry=r,
         )
         self.errors = Counter("cauce_errors", "Requests that ended in an error, by its code.", ["code"], registry=r)
         self.duration = Histogram(
-            "cauce_request_seconds", "Whole time of a request, to its last byte.", ["route", "model", "outcome"],
-            buckets=_SECONDS, registry=r,
+            "cauce_request_seconds",
+            "Whole time of a request, to its last byte.",
+            ["route", "model", "outcome"],
+            buckets=_SECONDS,
+            registry=r,
         )
         self.first_byte = Histogram(
-            "cauce_first_byte_seconds", "Time to the first byte of a streamed answer.", ["route", "model"],
-            buckets=_SECONDS, registry=r,
+            "cauce_first_byte_seconds",
+            "Time to the first byte of a streamed answer.",
+            ["route", "model"],
+            buckets=_SECONDS,
+            registry=r,
         )
         self.classify = Histogram(
             "cauce_classify_seconds", "Time to compute all signals of a request.", buckets=_CLASSIFY_SECONDS, registry=r
         )
         self.cost = Counter(
-            "cauce_cost_usd", "What answers cost, in USD, unknown costs left out.", ["route", "model", "outcome"], registry=r
+            "cauce_cost_usd",
+            "What answers cost, in USD, unknown costs left out.",
+            ["route", "model", "outcome"],
+            registry=r,
         )
-        self.saved = Counter("cauce_baseline_usd", "What the baseline model would have cost, in USD.", ["route"], registry=r)
+        self.saved = Counter(
+            "cauce_baseline_usd", "What the baseline model would have cost, in USD.", ["route"], registry=r
+        )
         self.unknown_cost = Counter(
             "cauce_unknown_cost_requests", "Requests whose cost is not known.", ["model"], registry=r
         )
         self.tokens = Counter("cauce_tokens", "Tokens by model and kind.", ["model", "kind"], registry=r)
         self.data = Counter(
-            "cauce_data_requests", "Requests by data class and the zone that answered.", ["data_class", "zone"], registry=r
+            "cauce_data_requests",
+            "Requests by data class and the zone that answered.",
+            ["data_class", "zone"],
+            registry=r,
         )
         self.cache = Counter("cauce_cache", "What the cache did.", ["state"], registry=r)
         self.attempts = Counter(
@@ -60,8 +77,15 @@ class Metrics:
             "cauce_rejected_answers", "Answers turned down, by model and check.", ["model", "check"], registry=r
         )
         self.refusals = Counter(
-            "cauce_gate_refusals", "Times the gate let nothing out, by data class and zone.", ["data_class", "zone"], registry=r
+            "cauce_gate_refusals",
+            "Times the gate let nothing out, by data class and zone.",
+            ["data_class", "zone"],
+            registry=r,
         )
+        # Each is there from the start: an increase from nothing to one is none to Prometheus, and no alert would fire.
+        for data in DataClass:
+            for zone in Zone:
+                self.refusals.labels(data.label, zone.label)
         self.scan_failures = Counter("cauce_privacy_scan_failures", "Privacy scans that failed.", registry=r)
         self.ledger_failures = Counter("cauce_ledger_failures", "Ledger writes that failed.", registry=r)
         self.crashes = Counter("cauce_crashes", "Requests that ended in a fault of the gateway's own.", registry=r)
@@ -72,10 +96,14 @@ class Metrics:
             "cauce_ledger_waiting", "Entries not yet committed.", multiprocess_mode="livesum", registry=r
         )
         self.cloud = Gauge(
-            "cauce_cloud_up", "1 when models off the premises answer, 0.5 degraded, 0 down.",
-            multiprocess_mode="mostrecent", registry=r,
+            "cauce_cloud_up",
+            "1 when models off the premises answer, 0.5 degraded, 0 down.",
+            multiprocess_mode="mostrecent",
+            registry=r,
         )
-        self.cache_bytes = Gauge("cauce_cache_bytes", "Bytes in the answer cache.", multiprocess_mode="livesum", registry=r)
+        self.cache_bytes = Gauge(
+            "cauce_cache_bytes", "Bytes in the answer cache.", multiprocess_mode="livesum", registry=r
+        )
         self._bound: dict[tuple[Any, ...], Any] = {}
 
     def observe(self, entry: Entry, attempts: list[AttemptEntry]) -> None:
@@ -123,5 +151,3 @@ class Metrics:
         if child is None:
             child = self._bound[key] = metric.labels(*labels)
         return child
-
-

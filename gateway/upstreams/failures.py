@@ -1,11 +1,12 @@
 """What a provider says went wrong, in our words: the one table from status, code and message to the error tree.
 
-A provider's message reaches the caller, so it is bounded and no key is left in it.
+A provider's message reaches the caller, so it is bounded, and neither a key nor a text of the request is left in it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -21,7 +22,7 @@ from gateway.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from gateway.types import Model
+from gateway.types import Model, Part
 
 _MAX_MESSAGE_CHARS: Final = 300
 _MAX_RETRY_AFTER_S: Final = 3600.0
@@ -33,6 +34,7 @@ _CONTEXT: Final = re.compile(
     re.IGNORECASE,
 )
 _FILTER: Final = re.compile(r"content[ _]management[ _]policy|content[ _]filter|content[ _]policy", re.IGNORECASE)
+_WORD: Final = re.compile(r"\w+")
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _BUSY_CODES: Final = frozenset(
     {"rate_limit_exceeded", "rate_limit_error", "overloaded_error", "insufficient_quota", "server_is_overloaded"}
@@ -98,6 +100,16 @@ def clean(message: str, model: Model) -> str:
         text = text.replace(model.api_key, "***")
     text = _SECRETS.sub("***", text)
     return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + "..."
+
+
+def leave_out_quotes(error: UpstreamError, parts: Sequence[Part]) -> None:
+    """Withhold a provider's message that repeats the request: errors end up in other people's logs."""
+    words = list(_WORD.finditer(error.message))
+    pieces = [error.message[first.start() : third.end()] for first, third in zip(words, words[2:], strict=False)]
+    pieces += [word.group() for word in words if len(word.group()) >= 5 and any(map(str.isdigit, word.group()))]
+    if any(piece in part.text for part in parts for piece in pieces):
+        error.message = f"{error.upstream} answered with {error.code}; its message quotes the request and is left out"
+        error.args = (error.message,)
 
 
 def seconds(retry_after: str | None) -> float:

@@ -26,6 +26,7 @@ from gateway.upstreams.slots import Slots
 
 MAX_ANSWER_BYTES: Final = 64_000_000
 _MAX_ERROR_BYTES: Final = 65_536
+_ERROR_S: Final = 2.0  # for the reason of a failure that is known already
 _KEEP_ALIVE_S: Final = 30.0
 _STALE_TRIES: Final = 3
 _LINGER_S: Final = 1.0
@@ -70,10 +71,10 @@ class _Deadline:
 
     __slots__ = ("_at", "_end", "_handle", "_loop", "_response")
 
-    def __init__(self, response: aiohttp.ClientResponse, *, total_s: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, *, end: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._response = response
-        self._end = self._loop.time() + total_s
+        self._end = end
         self._at = self._end
         self._handle: asyncio.TimerHandle | None = None
 
@@ -125,7 +126,7 @@ class OpenAIUpstream:
         try:
             async with asyncio.timeout(limits.total_s):
                 response = await self._post(call.value)
-            raw = await self._read(response, limits.idle_s, MAX_ANSWER_BYTES)
+                raw = await self._read(response, MAX_ANSWER_BYTES)
         except _TRANSPORT_ERRORS as error:
             raise self._translated(error) from error
         finally:
@@ -140,13 +141,15 @@ class OpenAIUpstream:
         await self._slots.take()
         response: aiohttp.ClientResponse | None = None
         deadline: _Deadline | None = None
+        clock = asyncio.get_running_loop().time
+        started = clock()
         try:
             async with asyncio.timeout(limits.first_token_s):
                 response = await self._post(call.value)
             if response.content_type != "text/event-stream":
                 raise await self._no_stream(response)
-            deadline = _Deadline(response, total_s=limits.total_s)
-            deadline.within(limits.first_token_s)
+            deadline = _Deadline(response, end=started + limits.total_s)
+            deadline.within(started + limits.first_token_s - clock())
             read, aligner = response.content.readany, Aligner()
             while data := await read():
                 deadline.rest()
@@ -164,7 +167,7 @@ class OpenAIUpstream:
                     response = None
                     return
                 deadline.within(limits.idle_s)
-            raise broken(self.model, "ended its stream without [DONE]")
+            raise broken(self.model, "ended its stream before the answer was complete")
         except _TRANSPORT_ERRORS as error:
             raise self._translated(error) from error
         except ValueError as error:
@@ -227,8 +230,9 @@ class OpenAIUpstream:
             body["logprobs"] = True
         return body
 
-    async def _read(self, response: aiohttp.ClientResponse, idle_s: float, limit: int) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         """The whole body; raises `UpstreamBroken` past the limit."""
+        limits = self.model.timeouts
         content = response.content
         if content.is_eof():
             return content.read_nowait()
@@ -236,15 +240,15 @@ class OpenAIUpstream:
             raise broken(self.model, f"sent an answer of more than {limit // 1000} kB")
         pieces: list[bytes] = []
         size = 0
-        deadline = _Deadline(response, total_s=self.model.timeouts.total_s)
+        deadline = _Deadline(response, end=asyncio.get_running_loop().time() + limits.total_s)
         try:
-            deadline.within(idle_s)
+            deadline.within(limits.idle_s)
             while piece := await content.readany():
                 size += len(piece)
                 if size > limit:
                     raise broken(self.model, f"sent an answer of more than {limit // 1000} kB")
                 pieces.append(piece)
-                deadline.within(idle_s)
+                deadline.within(limits.idle_s)
         finally:
             deadline.stop()
         return b"".join(pieces)
@@ -311,8 +315,8 @@ class OpenAIUpstream:
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> object:
         try:
-            raw = await self._read(response, min(2.0, self.model.timeouts.idle_s), _MAX_ERROR_BYTES)
-            return orjson.loads(raw)
+            async with asyncio.timeout(_ERROR_S):
+                return orjson.loads(await self._read(response, _MAX_ERROR_BYTES))
         except (*_TRANSPORT_ERRORS, UpstreamError, orjson.JSONDecodeError):
             return None
 

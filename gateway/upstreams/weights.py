@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Final
 
 import platformdirs
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.errors import ConfigError
 
@@ -28,14 +27,27 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A file of weights that is known by name."""
+    """A file of weights that is known by name. `chat_template`: in place of its own."""
 
     name: str
     source: str
     sha256: str
     licence: str
     notice: str = ""
+    chat_template: str = ""
+    tools: bool = True
 
+
+# Its own template without the default system message, in which it is told its name and its maker: without a system
+# message of the caller's, that sends it into broken French when it is asked for the capital of France.
+_CHATML: Final = """\
+{% for message in messages %}\
+{% if loop.first and message['role'] != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}<|im_start|>{{ message['role'] }}
+{{ message['content'] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
 
 SMOLLM2: Final = Weights(
     "smollm2-135m-instruct",
@@ -43,6 +55,8 @@ SMOLLM2: Final = Weights(
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     "Apache-2.0",
     "demonstration model: 135 million parameters, English only; name a larger one in cauce.yaml for real use",
+    chat_template=_CHATML,
+    tools=False,
 )
 KNOWN: Final = {weights.name: weights for weights in (SMOLLM2,)}
 
@@ -173,6 +187,14 @@ def _hash(path: Path, name: str) -> str:
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import (  # noqa: PLC0415 - the gateway knows of weights, and never fetches any
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task(title, total=total)

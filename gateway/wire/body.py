@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import BadRequest, BodyTimeout, BodyTooLarge
 
@@ -12,6 +13,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_LINGER_S: Final = 5.0
 
 
 class ClientGone(Exception):
@@ -26,32 +28,16 @@ async def read_body(receive: Receive, *, content_length: int | None, max_bytes: 
     """
     if content_length is not None and content_length > max_bytes:
         raise _too_large(max_bytes)
-    message = await _first(receive, timeout_s)
-    if not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-        return body
     try:
         async with asyncio.timeout(timeout_s):
-            return await _rest(receive, message.get("body", b""), max_bytes)
+            return await _pieces(receive, max_bytes)
     except TimeoutError:
         raise _too_slow(timeout_s) from None
 
 
-async def _first(receive: Receive, timeout_s: float) -> MutableMapping[str, Any]:
-    try:
-        async with asyncio.timeout(timeout_s):
-            message = await receive()
-    except TimeoutError:
-        raise _too_slow(timeout_s) from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message
-
-
-async def _rest(receive: Receive, first: bytes, max_bytes: int) -> bytes:
-    pieces, size = [first], len(first)
+async def _pieces(receive: Receive, max_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -63,6 +49,17 @@ async def _rest(receive: Receive, first: bytes, max_bytes: int) -> bytes:
         pieces.append(piece)
         if not message.get("more_body", False):
             return b"".join(pieces)
+
+
+async def discard(receive: Receive) -> None:
+    """Read on what a refused client still sends, for a while.
+
+    A connection that is closed over unread bytes is reset, and most clients then lose the answer that was sent before.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

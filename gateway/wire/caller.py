@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import BadKey, BadRequest, MissingKey
 from gateway.types import ANONYMOUS, Caller, DataClass
@@ -12,6 +12,17 @@ from gateway.types import ANONYMOUS, Caller, DataClass
 _TAG = re.compile(r"[A-Za-z0-9_.:=/@+-]{1,64}")
 _MAX_TAGS = 16
 _CLASSES = {member.label: member for member in DataClass}
+
+# What each does. Other headers of a request change nothing and go nowhere.
+REQUEST_HEADERS: Final = {
+    "authorization": "`Bearer KEY`: who asks. Without any key set up, whatever is sent is ignored",
+    "x-api-key": "the same, as Anthropic's clients send it",
+    "x-cauce-data-class": "raises the data class: public, internal, personal, special, secret; never lowers it",
+    "x-cauce-tags": "cost tags beside the key's, separated by commas: up to 16 of up to 64 letters, digits, `_.:=/@+-`",
+    "cache-control": "`no-cache` or `no-store`: the answer is neither taken from the cache nor kept there",
+    "content-encoding": "only `identity`: a compressed body is refused",
+    "accept-language": "`es` or `en`: the language of the explanation that `/v1/route` gives",
+}
 
 
 class Keys(Protocol):
@@ -39,7 +50,9 @@ def find_caller(headers: Mapping[bytes, bytes], keys: Keys) -> Caller:
         raise MissingKey("this gateway asks for a key: send `Authorization: Bearer KEY` (cauce keys create makes one)")
     caller = keys.find(key)
     if caller is None:
-        raise BadKey("this key is not known, or was revoked, or has expired: ask whoever runs the gateway for a new one")
+        raise BadKey(
+            "this key is not known, or was revoked, or has expired: ask whoever runs the gateway for a new one"
+        )
     return caller
 
 
@@ -55,9 +68,7 @@ def raised_class(headers: Mapping[bytes, bytes], caller: Caller) -> DataClass:
         return caller.data
     name = value.decode("latin-1").strip().lower()
     if name not in _CLASSES:
-        raise BadRequest(
-            f"x-cauce-data-class must be one of {', '.join(_CLASSES)}", param="x-cauce-data-class"
-        )
+        raise BadRequest(f"x-cauce-data-class must be one of {', '.join(_CLASSES)}", param="x-cauce-data-class")
     return max(caller.data, _CLASSES[name])
 
 

@@ -16,16 +16,47 @@ from gateway.errors import BadJson, BadRequest
 from gateway.types import Caller, DataClass, Inbound, Part
 
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-# Values that hold names of ours or of OpenAI's, or numbers: no place for text.
-_PLAIN: Final = frozenset({"model", "messages", "stream", "stream_options", "temperature", "max_tokens", "top_p", "n", "seed"})
+_NUMBERS: Final = ("temperature", "top_p", "max_tokens", "n", "seed")
+# Values that are checked to hold names of ours or of OpenAI's, or numbers: no place for text.
+_PLAIN: Final = frozenset({"model", "messages", "stream", *_NUMBERS})
+_STREAM_OPTIONS: Final = frozenset({"include_usage", "include_obfuscation"})
+# Other names of the protocol's own that stand before numbers and switches. Any other name may be a text by itself.
+_SWITCHES: Final = frozenset(
+    {"max_completion_tokens", "top_k", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "store"}
+    | {"parallel_tool_calls", "strict", "additionalProperties", "minimum", "maximum", "minLength", "maxLength"}
+    | {"minItems", "maxItems", "nullable", *_NUMBERS}
+)
+_MOST_DIGITS: Final = 5  # of a number that says nothing of anyone: a token's, a count
+_SPACES_OF_A_SENTENCE: Final = 5
+_MOST_ALONE: Final = 64  # sentences that are read alone, so that a request cannot ask for any number of readings
 _PLAIN_MESSAGE: Final = frozenset({"role", "content"})
 # An id that a provider made: no text of the caller's, and its letters would look like a secret.
 _MADE_ID: Final = re.compile(r"(?:call|toolu|chatcmpl|msg|fc)[_-][A-Za-z0-9]{16,64}")
 _DATA_URL: Final = re.compile(r"data:[a-z0-9.+-]*/?[a-z0-9.+-]*[;,]", re.IGNORECASE)
-_OPAQUE: Final = {"image_url": "image", "input_image": "image", "image": "image", "input_audio": "audio", "file": "file"}
+_OPAQUE: Final = {
+    "image_url": "image",
+    "input_image": "image",
+    "image": "image",
+    "input_audio": "audio",
+    "file": "file",
+}
 _PROTOCOL_WORDS: Final = frozenset(
-    {"function", "object", "string", "number", "integer", "boolean", "array", "json_schema", "json_object", "text", "auto"}
+    {
+        "function",
+        "object",
+        "string",
+        "number",
+        "integer",
+        "boolean",
+        "array",
+        "json_schema",
+        "json_object",
+        "text",
+        "auto",
+    }
 )
+# What can be read can also be written again: orjson reads 1024 levels and writes 254.
+_MAX_DEPTH: Final = 200
 _TEXTUAL: Final = frozenset({"text", "input_text", "output_text", "refusal"})
 
 
@@ -61,10 +92,14 @@ def read_chat(  # noqa: PLR0913 - the request line's facts, each named
         raise BadRequest(f"`messages` has {len(messages)} entries; the limit is {max_messages}", param="messages")
     model = body.get("model")
     if model is not None and not isinstance(model, str):
-        raise BadRequest("`model` must be a string, e.g. \"auto\"", param="model")
+        raise BadRequest('`model` must be a string, e.g. "auto"', param="model")
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("`stream` must be true or false", param="stream")
+    for name in _NUMBERS:
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise BadRequest(f"`{name}` must be a number", param=name)
     parts: list[Part] = []
     opaque: list[str] = []
     for index, message in enumerate(messages):
@@ -92,6 +127,9 @@ def _asks_usage(options: object) -> bool:
         return False
     if not isinstance(options, dict):
         raise BadRequest("`stream_options` must be an object", param="stream_options")
+    for name in _STREAM_OPTIONS & options.keys():
+        if not isinstance(options[name], bool | None):
+            raise BadRequest(f"`stream_options.{name}` must be true or false", param=f"stream_options.{name}")
     return options.get("include_usage") is True
 
 
@@ -120,15 +158,17 @@ def _read_piece(piece: object, role: str, where: str, parts: list[Part], opaque:
     if not isinstance(piece, dict) or not isinstance(kind := piece.get("type"), str):
         raise BadRequest(f"`{where}` must be an object with `type`", param=where)
     if kind in _TEXTUAL:
-        text = piece.get("text", piece.get("refusal"))
+        said = "refusal" if kind == "refusal" and "text" not in piece else "text"
+        text = piece.get(said)
         if not isinstance(text, str):
             raise BadRequest(f"`{where}.text` must be a string", param=f"{where}.text")
         parts.append(Part(role, text))
-        rest = {k: v for k, v in piece.items() if k not in {"type", "text", "refusal"}}
+        rest = {k: v for k, v in piece.items() if k not in {"type", said}}
     else:
         # A kind that is not known is taken as unreadable, and still searched for text.
         opaque.append(_OPAQUE.get(kind, "file"))
-        rest = {k: v for k, v in piece.items() if k != "type"}
+        rest = {k: v for k, v in piece.items() if k != "type" or v not in _OPAQUE}
+        opaque = []  # a data URL in here is this part itself, not one more file
     if rest:
         _collect(rest, role, parts, opaque)
 
@@ -136,36 +176,69 @@ def _read_piece(piece: object, role: str, where: str, parts: list[Part], opaque:
 def _read_fields(body: Mapping[str, object], parts: list[Part], opaque: list[str]) -> None:
     """Text outside the messages: tools, schemas, metadata, and fields that nobody has heard of."""
     for name, value in body.items():
-        if name in _PLAIN or value is None or isinstance(value, bool | int | float):
+        if name in _PLAIN or (name in _SWITCHES and not isinstance(value, str | list | dict)) or _is_usual(name, value):
             continue
         role = "tools" if name in {"tools", "functions"} else "schema" if name == "response_format" else "field"
         _collect({name: value}, role, parts, opaque)
 
 
+def _is_usual(name: str, value: object) -> bool:
+    """Stream options as nearly all clients send them."""
+    if name != "stream_options" or not isinstance(value, dict):
+        return False
+    return value.keys() <= _STREAM_OPTIONS and all(isinstance(option, bool) for option in value.values())
+
+
 def _collect(value: object, role: str, parts: list[Part], opaque: list[str]) -> None:
-    text = "\n".join(_strings(value, opaque))
-    if text:
-        parts.append(Part(role, text))
+    """Names and short values together, since they explain each other; a sentence alone, since among them it is lost."""
+    together: list[str] = []
+    alone = 0
+    for text in _strings(value, opaque):
+        if alone < _MOST_ALONE and text.count(" ") >= _SPACES_OF_A_SENTENCE:
+            parts.append(Part(role, text))
+            alone += 1
+        else:
+            together.append(text)
+    if together:
+        parts.append(Part(role, "\n".join(together)))
 
 
 def _strings(value: object, opaque: list[str]) -> Iterator[str]:
     """Every text in a JSON value, with the name it stands under, so that `password: x` is seen together."""
-    stack: list[tuple[str, object]] = [("", value)]
+    stack: list[tuple[str, object, int]] = [("", value, 0)]
     while stack:
-        name, node = stack.pop()
+        name, node, depth = stack.pop()
+        if depth > _MAX_DEPTH:
+            raise BadRequest(f"the body is nested more than {_MAX_DEPTH} levels deep")
         if isinstance(node, str):
             if _DATA_URL.match(node):
                 opaque.append("file")
+                yield from _name(name)
             elif not _is_made(name, node):
                 yield f"{name}: {node}" if name else node
         elif isinstance(node, dict):
-            if name:
-                yield name
-            stack.extend((str(key), child) for key, child in reversed(node.items()))
+            yield from _name(name)
+            stack.extend((str(key), child, depth + 1) for key, child in reversed(node.items()))
         elif isinstance(node, list):
-            stack.extend((name, child) for child in reversed(node))
-        elif isinstance(node, int) and not isinstance(node, bool) and abs(node) > 99_999:
-            yield f"{name}: {node}"  # a telephone or card number needs no quotes
+            said = [child for child in node if isinstance(child, str | list | dict) or _is_long(child)]
+            stack.extend((name, child, depth + 1) for child in reversed(said))
+            if not said:
+                yield from _name(name)
+        elif _is_long(node):
+            yield f"{name}: {node:.0f}" if isinstance(node, float) else f"{name}: {node}"
+        else:
+            yield from _name(name)
+
+
+def _name(name: str) -> Iterator[str]:
+    """A field's name, where its value does not carry it: one that a caller made up may say anything."""
+    if name and name not in _SWITCHES and not (name.isdecimal() and len(name) <= _MOST_DIGITS):
+        yield name
+
+
+def _is_long(node: object) -> bool:
+    """Whether a value is a number as long as a telephone's or a card's, which needs no quotes."""
+    return isinstance(node, int | float) and not isinstance(node, bool) and abs(node) >= 10**_MOST_DIGITS
 
 
 def _is_made(name: str, node: str) -> bool:

@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
 
-from gateway.errors import CauceError, Draining, InternalError, ModelNotAllowed, UpstreamRejected, WrongMethod
+from gateway.errors import (
+    BadRequest,
+    CauceError,
+    ConfigError,
+    InternalError,
+    ModelNotAllowed,
+    Overloaded,
+    UpstreamError,
+    UpstreamRejected,
+    WrongMethod,
+)
 from gateway.pipeline import Pipeline, Recorder, Streamed, Whole
 from gateway.settings import LimitSettings
 from gateway.types import Exchange, Inbound, Outcome
-from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, read_body
+from gateway.upstreams.failures import leave_out_quotes
+from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, discard, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
 from gateway.wire.chat import read_chat
 from gateway.wire.errors import error_body, retry_after
@@ -56,8 +67,9 @@ def new_request_id() -> str:
 
 @dataclass(slots=True)
 class _Flow:
-    """One request on the wire: whether its reply has begun, and whether it is complete."""
+    """One request on the wire: whether its body was read, and whether its reply has begun and is complete."""
 
+    read: bool = False
     begun: bool = False
     done: bool = False
     gone: bool = False
@@ -90,8 +102,6 @@ class ChatEndpoint:
         self.in_flight += 1
         try:
             await self._serve(scope, receive, send, exchange, flow)
-        except CauceError as error:
-            await self._refuse(error, exchange, send, flow)
         except ClientGone:
             await self._abort(exchange)
         except asyncio.CancelledError:
@@ -99,17 +109,27 @@ class ChatEndpoint:
             if not flow.gone:
                 raise
         except Exception as error:
-            self._crashed(exchange.request_id, error)
-            await self._refuse(InternalError("the gateway failed on this request; its log has the id"), exchange, send, flow)
+            await self._refuse(self._known(error, exchange), exchange, receive, send, flow)
         finally:
             self.in_flight -= 1
 
+    def _known(self, error: Exception, exchange: Exchange) -> CauceError:
+        """An error that a client may see. Any other is a fault of ours, told in the log."""
+        if isinstance(error, CauceError) and not isinstance(error, ConfigError):
+            return error
+        self._crashed(exchange.request_id, error)
+        return InternalError("the gateway failed on this request; its log has the id")
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, flow: _Flow) -> None:
         if self.in_flight > self._limits.max_in_flight:
-            raise Draining("the gateway is at its limit of requests in flight", retry_after_s=1)
+            raise Overloaded(
+                f"the gateway has {self._limits.max_in_flight} requests in flight, its limit: try again later, "
+                "or raise limits.max_in_flight in cauce.yaml",
+                retry_after_s=1,
+            )
         if scope["method"] != "POST":
             raise WrongMethod(f"{scope['path']} takes POST")
-        inbound = await self._receive(scope, receive, exchange)
+        inbound = await self._receive(scope, receive, exchange, flow)
         exchange.inbound, exchange.stream = inbound, inbound.stream
         # From here on the only thing that can still arrive is the client's leaving.
         watcher = asyncio.create_task(_watch(receive, asyncio.current_task(), flow))
@@ -122,8 +142,8 @@ class ChatEndpoint:
         finally:
             watcher.cancel()
 
-    async def _receive(self, scope: Scope, receive: Receive, exchange: Exchange) -> Inbound:
-        headers = {name: value for name, value in scope["headers"] if name in _READ_ONLY_HEADERS}
+    async def _receive(self, scope: Scope, receive: Receive, exchange: Exchange, flow: _Flow) -> Inbound:
+        headers = _read_headers(scope["headers"])
         caller = exchange.caller = find_caller(headers, self._keys)
         raw = await read_body(
             receive,
@@ -131,6 +151,11 @@ class ChatEndpoint:
             max_bytes=self._max_bytes,
             timeout_s=self._limits.body_timeout_s,
         )
+        flow.read = True
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise BadRequest(
+                "a compressed body is not read: send it without Content-Encoding", param="content-encoding"
+            )
         inbound = read_chat(
             raw,
             request_id=exchange.request_id,
@@ -166,7 +191,7 @@ class ChatEndpoint:
         finally:
             await reply.chunks.aclose()
 
-    async def _refuse(self, error: CauceError, exchange: Exchange, send: Send, flow: _Flow) -> None:
+    async def _refuse(self, error: CauceError, exchange: Exchange, receive: Receive, send: Send, flow: _Flow) -> None:
         """An error in OpenAI's shape, recorded first; nothing more once a reply has begun."""
         if flow.begun:
             return
@@ -174,15 +199,22 @@ class ChatEndpoint:
         upstream_failed = bool(exchange.attempts) and not isinstance(error, UpstreamRejected)
         exchange.outcome = Outcome.FAILED if upstream_failed or error.status == 500 else Outcome.REFUSED
         await self._recorder.record(exchange)
+        if isinstance(error, UpstreamError) and exchange.inbound is not None:
+            leave_out_quotes(error, exchange.inbound.parts)
         body = error_body(error, exchange.request_id)
         headers = [*reply_headers(exchange, whole=False), _JSON, (b"content-length", b"%d" % len(body))]
         if (wait := retry_after(error)) is not None:
             headers.append((b"retry-after", wait.encode()))
-        if exchange.inbound is None:
-            headers.append((b"connection", b"close"))  # the rest of its body was not read
+        if isinstance(error, WrongMethod):
+            headers.append((b"allow", b"POST"))
+        if not flow.read:
+            headers.append((b"connection", b"close"))
         flow.done = True
         await _send_head(send, error.status, headers, flow)
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body, "more_body": not flow.read})
+        if not flow.read:
+            await discard(receive)
+            await send({"type": "http.response.body", "body": b""})
 
     async def _abort(self, exchange: Exchange) -> None:
         """The client left: what was spent until then is recorded. A stream has done that itself."""
@@ -204,6 +236,15 @@ async def _watch(receive: Receive, request: asyncio.Task[Any] | None, flow: _Flo
 async def _send_head(send: Send, status: int, headers: Headers, flow: _Flow) -> None:
     flow.begun = True
     await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers that are read here. One sent twice counts as both values: the second cannot hide the first."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in _READ_ONLY_HEADERS:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
 
 
 def _no_cache(value: bytes) -> bool:

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.ledger.entry import answering_model
 from gateway.types import Exchange
 
 Headers = list[tuple[bytes, bytes]]
+
+# What each says. A request refused early has only those that can be known.
+REPLY_HEADERS: Final = {
+    "x-cauce-request-id": "the request's id, as in the ledger and the log",
+    "x-request-id": "the same, for OpenAI's clients",
+    "x-cauce-model": "which model answered, by its name in cauce.yaml",
+    "x-cauce-route": "the route that was chosen",
+    "x-cauce-rule": "the rule that chose it; `default` when none matched, `pinned` when the request named its model",
+    "x-cauce-zone": "where the answering model is; without one, the farthest zone that the text may enter",
+    "x-cauce-data-class": "the class of the request's data",
+    "x-cauce-slm-success": "how likely the small model answers acceptably, 0 to 1",
+    "x-cauce-gain": "how much better the large model is expected to answer, -1 to 1",
+    "x-cauce-cache": "`hit`, `miss` or `off`",
+    "x-cauce-escalated": "`true` when more than one model was asked",
+    "x-cauce-cost-usd": "what the answer cost, exact; `unknown` without a price; not sent with a stream",
+    "x-cauce-policy": "the policy that decided and its revision: `default@1f0c2ab9`",
+    "x-cauce-notice": "what the model's owner wants callers to know (`models.NAME.notice`)",
+}
 
 
 def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole: bool = True) -> Headers:

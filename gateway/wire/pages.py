@@ -18,7 +18,7 @@ from gateway.pipeline import Pipeline
 from gateway.settings import LimitSettings
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Exchange, Model
-from gateway.wire.body import read_body
+from gateway.wire.body import ClientGone, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
 from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
@@ -52,22 +52,25 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
 
     @app.exception_handler(CauceError)
     async def _known(_request: Request, error: CauceError) -> Response:
-        return _json(error.as_object(new_request_id()), error.status)
+        return _refusal(error)
+
+    @app.exception_handler(ClientGone)
+    async def _gone(_request: Request, _error: ClientGone) -> Response:
+        return Response(status_code=499)  # nobody reads it
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         path = request.url.path
         known: CauceError = (
             WrongMethod(f"{request.method} is not for {path}")
-            if error.status_code == 405  # noqa: PLR2004
+            if error.status_code == 405
             else UnknownPath(f"there is nothing at {path}: the API is under /v1, e.g. /v1/chat/completions")
         )
-        return _json(known.as_object(new_request_id()), known.status)
+        return _refusal(known, error.headers)
 
     @app.exception_handler(Exception)
     async def _fault(_request: Request, _error: Exception) -> Response:
-        fault = InternalError("the gateway failed on this request; its log says where")
-        return _json(fault.as_object(new_request_id()), fault.status)
+        return _refusal(InternalError("the gateway failed on this request; its log says where"))
 
     created = int(time.time())
 
@@ -150,5 +153,11 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
     return app
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def _refusal(error: CauceError, headers: Mapping[str, str] | None = None) -> Response:
+    request_id = new_request_id()
+    ids = {"x-request-id": request_id, "x-cauce-request-id": request_id}
+    return _json(error.as_object(request_id), error.status, {**(headers or {}), **ids})

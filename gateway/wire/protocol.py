@@ -6,13 +6,19 @@ Both are answered in OpenAI's error shape and the connection is closed. Tied to 
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import BadRequest, BodyTimeout, CauceError
+from gateway.telemetry.logs import fields
+from gateway.wire.endpoint import new_request_id
 from gateway.wire.errors import error_body
 
+_log = logging.getLogger("cauce.request")
 _MAX_HEADER_BYTES = 64 * 1024
+_LINGER_S: Final = 2.0
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout"}
 
 
@@ -26,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._refused = False
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.header_timeout_s, self.timeout_keep_alive_handler)
 
@@ -49,8 +56,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Headers that came in one piece, as nearly all do, start no clock."""
+        if self._refused:
+            return
         super().data_received(data)
-        if not self._in_headers or self.transport.is_closing():
+        if not self._in_headers or self._refused or self.transport.is_closing():
             return
         self._header_bytes += len(data)
         if self._header_bytes > _MAX_HEADER_BYTES:
@@ -66,15 +75,25 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(BodyTimeout(f"the headers were not complete after {self.header_timeout_s:g} s"))
 
     def _refuse(self, error: CauceError) -> None:
+        """Answer, then close: at once over a request in flight, else when what is still being sent has been read."""
         self._stop_clock()
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
-        body = error_body(error, "")
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
-            % (error.status, _REASONS[error.status], len(body), body)
+        self._refused = True
+        request_id = new_request_id()
+        _log.info("refused before it was a request", extra=fields(request_id=request_id, code=error.code))
+        body = error_body(error, request_id)
+        head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nconnection: close\r\n" % (
+            error.status,
+            _REASONS[error.status],
         )
-        self.transport.close()
+        ids = b"x-request-id: %b\r\nx-cauce-request-id: %b\r\n" % (request_id.encode(), request_id.encode())
+        self.transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, ids, len(body), body))
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write_eof()
+            self.timeout_keep_alive_task = self.loop.call_later(_LINGER_S, self.timeout_keep_alive_handler)
+        else:
+            self.transport.close()
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

@@ -1,4 +1,4 @@
-"""`python -m router_models.train --data FOLDER --out FOLDER [--only router|privacy]`: what `make router` runs."""
+"""`python -m router_models.train --data FOLDER --out FOLDER [--only MODEL]`: what `make router` runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from router_models import manifest
 
 
 def main() -> None:
-    """Train the router and the privacy model, one after the other."""
+    """Derive the language model, then train the router and the privacy model, one after the other."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, required=True, help="folder with routing/ and privacy/")
     arguments.add_argument("--out", type=Path, default=manifest.FOLDER)
-    arguments.add_argument("--only", choices=("router", "privacy"))
+    arguments.add_argument("--only", choices=("language", "router", "privacy"))
     chosen = arguments.parse_args()
-    if chosen.only != "privacy":
+    if chosen.only in (None, "language"):
+        from router_models.train import language  # noqa: PLC0415 - needs no torch, as the others do
+
+        language.derive(chosen.out)
+    if chosen.only in (None, "router"):
         from router_models.train import router  # noqa: PLC0415 - torch is slow to import, and --help needs none
 
         router.train(chosen.data, chosen.out)
-    if chosen.only != "router":
+    if chosen.only in (None, "privacy"):
         from router_models.train import privacy  # noqa: PLC0415 - as above
 
         privacy.train(chosen.data, chosen.out)

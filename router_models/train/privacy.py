@@ -6,12 +6,10 @@ One thread, fixed seeds: the same data gives the same bytes on the same kind of 
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import shutil
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from router_models.privacy_runtime import (
     shape,
     split_words,
 )
+from router_models.train.files import save_npz
 from router_models.train.privacy_data import NOT_TRAINED_ON, NamePool, Row, augmented, combined, read_own, read_public
 from router_models.train.privacy_net import Batch, Net, as_onnx, quantised
 
@@ -147,7 +146,9 @@ def as_example(row: Row, vocabulary: Vocabulary) -> Example | None:
     )
 
 
-def batches(examples: Sequence[Example], vocabulary: Vocabulary, chance: random.Random | None) -> Iterator[tuple[Batch, list[int]]]:
+def batches(
+    examples: Sequence[Example], vocabulary: Vocabulary, chance: random.Random | None
+) -> Iterator[tuple[Batch, list[int]]]:
     """Texts of like length together; in random order when `chance` is given."""
     order = list(range(len(examples)))
     if chance:
@@ -198,13 +199,19 @@ def loss_of(net: Net, batch: Batch, chosen: Sequence[Example]) -> torch.Tensor:
     graded = (level >= 0).float() * weight
     levels = nn.functional.cross_entropy(document[:, 1 : 1 + len(LEVELS)], level.clamp(min=0), reduction="none")
     of_level = (levels * graded).sum() / graded.sum().clamp(min=1)
-    of_kinds = (binary(document[:, 1 + len(LEVELS) :], kinds, reduction="none").mean(1) * kinds_known).sum() / kinds_known.sum().clamp(min=1)
+    of_kinds = (
+        binary(document[:, 1 + len(LEVELS) :], kinds, reduction="none").mean(1) * kinds_known
+    ).sum() / kinds_known.sum().clamp(min=1)
     cells = batch.mask[:, :, None] * tag_mask[:, None, :]
-    of_words = (binary(tagged, tags, reduction="none", pos_weight=torch.tensor(2.0)) * cells).sum() / cells.sum().clamp(min=1)
+    of_words = (binary(tagged, tags, reduction="none", pos_weight=torch.tensor(2.0)) * cells).sum() / cells.sum().clamp(
+        min=1
+    )
     return stay + 0.4 * of_level + 1.0 * of_kinds + 2.0 * of_words
 
 
-def fit(rows: Sequence[Row], vocabulary: Vocabulary, pool: NamePool, *, seed: int = SEED, epochs: int = EPOCHS, say: Callable[[str], None] = print) -> Net:
+def fit(
+    rows: Sequence[Row], vocabulary: Vocabulary, pool: NamePool, *, seed: int = SEED, say: Callable[[str], None] = print
+) -> Net:
     """Train on rows. Each epoch sees another variant of each."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -216,9 +223,9 @@ def fit(rows: Sequence[Row], vocabulary: Vocabulary, pool: NamePool, *, seed: in
         {"params": [p for n, p in net.named_parameters() if n != "ngram.weight"], "weight_decay": 0.02},
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE)
-    steps = epochs * (len(rows) // BATCH + 1)
+    steps = EPOCHS * (len(rows) // BATCH + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1, pct_start=0.15)
-    for epoch in range(epochs):
+    for epoch in range(EPOCHS):
         examples = []
         for row in rows:
             variant = augmented(row, pool, chance)
@@ -240,7 +247,7 @@ def fit(rows: Sequence[Row], vocabulary: Vocabulary, pool: NamePool, *, seed: in
                 schedule.step()
             total += float(loss.detach())
             done += 1
-        say(f"epoch {epoch + 1}/{epochs}: loss {total / max(1, done):.4f}")
+        say(f"epoch {epoch + 1}/{EPOCHS}: loss {total / max(1, done):.4f}")
     net.eval()
     return net
 
@@ -272,23 +279,20 @@ def export(net: Net, vocabulary: Vocabulary, out: Path, bias: float, points: dic
         arrays[name], arrays[f"{name}_scale"] = quantised(table)
     arrays["shape"] = weights["shape.weight"].T.astype(np.float16)
     arrays["entity"] = weights["entity.weight"][1:].astype(np.float16)
-    _save_npz(out / "privacy.npz", arrays)
+    save_npz(out / "privacy.npz", arrays)
     (out / "privacy.onnx").write_bytes(as_onnx(net, 1.0, bias))
-    common = [word for word, _ in sorted(vocabulary.counts.items(), key=lambda item: (-item[1], item[0])) if word[0] != "\x00" and word.isalpha()]
+    common = [
+        word
+        for word, _ in sorted(vocabulary.counts.items(), key=lambda item: (-item[1], item[0]))
+        if word[0] != "\x00" and word.isalpha()
+    ]
     card = {"common": sorted(common[:COMMON_WORDS]), "entities": list(ENTITIES), "points": points, "version": VERSION}
-    (out / "privacy.json").write_text(json.dumps(card, ensure_ascii=False, sort_keys=True, indent=0) + "\n", encoding="utf-8")
+    (out / "privacy.json").write_text(
+        json.dumps(card, ensure_ascii=False, sort_keys=True, indent=0) + "\n", encoding="utf-8"
+    )
     if NAMES.resolve() != (out / "privacy-names.txt").resolve():
         shutil.copyfile(NAMES, out / "privacy-names.txt")
     manifest.record(out, FILES, version=VERSION)
-
-
-def _save_npz(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
-    """An npz whose bytes depend on the arrays only: no dates."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name in sorted(arrays):
-            buffer = io.BytesIO()
-            np.save(buffer, np.ascontiguousarray(arrays[name]))
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (2000, 1, 1, 0, 0, 0)), buffer.getvalue(), zipfile.ZIP_DEFLATED, 9)
 
 
 def train(data: Path, out: Path) -> None:
@@ -302,10 +306,22 @@ def train(data: Path, out: Path) -> None:
     net = fit(rows, vocabulary, NamePool.of(names))
     dev = [row for row in read_public(data / "privacy", "dev") if row.label is not None]
     with tempfile.TemporaryDirectory() as folder:
-        export(net, vocabulary, Path(folder), 0.0, {name: {"threshold": 0.5, "recall": 0.0, "false_alarms": 0.0} for name in FALSE_ALARMS})
+        export(
+            net,
+            vocabulary,
+            Path(folder),
+            0.0,
+            {name: {"threshold": 0.5, "recall": 0.0, "false_alarms": 0.0} for name in FALSE_ALARMS},
+        )
         model = PrivacyModel.load(Path(folder), encoder)
         cuts = operating_points(dev, model)
-    export(net, vocabulary, out, -cuts["balanced"][0], {name: _point(cut, cuts["balanced"][0]) for name, cut in cuts.items()})
+    export(
+        net,
+        vocabulary,
+        out,
+        -cuts["balanced"][0],
+        {name: _point(cut, cuts["balanced"][0]) for name, cut in cuts.items()},
+    )
 
 
 def operating_points(dev: Sequence[Row], model: PrivacyModel) -> dict[str, tuple[float, float, float]]:
@@ -313,7 +329,7 @@ def operating_points(dev: Sequence[Row], model: PrivacyModel) -> dict[str, tuple
     logits, always, labels = [], [], []
     for row in dev:
         seen = examine(row.text)
-        stay = min(max(max(model.read(text, entities).stay for text, entities in seen.readings), 1e-7), 1 - 1e-7)
+        stay = min(max(1e-7, *(model.read(text, entities).stay for text, entities in seen.readings)), 1 - 1e-7)
         logits.append(np.log(stay / (1 - stay)))
         always.append(any(one.data >= 2 and one.score >= SURE for one in seen.found))
         labels.append(row.label == 1)
@@ -329,4 +345,8 @@ def operating_points(dev: Sequence[Row], model: PrivacyModel) -> dict[str, tuple
 
 def _point(cut: tuple[float, float, float], zero: float) -> dict[str, float]:
     """An operating point in the calibrated score, where the balanced one is 0.5."""
-    return {"threshold": round(float(1 / (1 + np.exp(zero - cut[0]))), 4), "recall": round(cut[1], 4), "false_alarms": round(cut[2], 4)}
+    return {
+        "threshold": round(float(1 / (1 + np.exp(zero - cut[0]))), 4),
+        "recall": round(cut[1], 4),
+        "false_alarms": round(cut[2], 4),
+    }

@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from gateway.errors import ConfigError
 from router_models import manifest
 from router_models.encoder import Encoder
 from router_models.features import SIZE
 from router_models.router_runtime import FILES, TASKS, VERSION, Inputs, Reader, RouterModel
-from router_models.train.router_data import LEFT_OUT, Row, read_outcomes, read_pairs, read_queries, varied
+from router_models.train.router_data import (
+    LEFT_OUT,
+    OWN_QUERIES,
+    PAIRS,
+    Row,
+    outcomes_folder,
+    read_outcomes,
+    read_pairs,
+    read_queries,
+    varied,
+)
 from router_models.train.router_net import Net, as_onnx
 
 SEED = 20261125
@@ -36,9 +48,34 @@ _RANK_STEP = 0.2
 _SAME_BATCH = 64
 _DOUBTFUL_SHARE = 0.05  # of the training texts: those on which the members agree least
 _MEAN_SCALE = 5.6  # a unit vector of 128 numbers to a standard deviation of a half
-OWN_QUERIES = Path(__file__).resolve().parent.parent / "data" / "queries"
-PAIRS = Path(__file__).resolve().parent.parent / "data" / "pairs"
 Floats = npt.NDArray[np.float32]
+
+
+class Watcher(Protocol):
+    """Who looks on while a model is trained. What it is told changes nothing in the training."""
+
+    def begins(self, what: str, steps: int) -> None:
+        """A part of the work begins, so many steps long; the part before it is done."""
+        ...
+
+    def step(self, said: str = "") -> None:
+        """One step is done; `said` is how it stands."""
+        ...
+
+
+class Printed:
+    """A line for each part and for every fourth step that says something."""
+
+    def begins(self, what: str, steps: int) -> None:
+        """Print the part's name."""
+        self._done, self._steps = 0, steps
+        print(what)
+
+    def step(self, said: str = "") -> None:
+        """Print every fourth."""
+        self._done += 1
+        if said and self._done % 4 == 0:
+            print(f"  {self._done}/{self._steps}: {said}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +114,14 @@ class Targets:
     def of(cls, rows: Sequence[Row]) -> Targets:
         """From rows."""
         sources = sorted({row.source for row in rows})
-        floats = [torch.tensor(values) for values in zip(*((r.slm, r.llm, r.llm - r.slm, r.weight) for r in rows), strict=True)]
-        whole = [torch.tensor(values) for values in zip(*((r.task, r.domain, sources.index(r.source)) for r in rows), strict=True)]
+        floats = [
+            torch.tensor(values)
+            for values in zip(*((r.slm, r.llm, r.llm - r.slm, r.weight) for r in rows), strict=True)
+        ]
+        whole = [
+            torch.tensor(values)
+            for values in zip(*((r.task, r.domain, sources.index(r.source)) for r in rows), strict=True)
+        ]
         return cls(*floats, *whole)
 
 
@@ -86,7 +129,13 @@ def loss_of(said: torch.Tensor, targets: Targets, rows: torch.Tensor) -> torch.T
     """Outcomes, gain, its order inside a source, task and domain; what is not known of a row does not count."""
     binary, chance = nn.functional.binary_cross_entropy_with_logits, nn.functional.cross_entropy
     weight, gain = targets.weight[rows], targets.gain[rows]
-    loss = ((binary(said[:, 0], targets.slm[rows], reduction="none") + binary(said[:, 1], targets.llm[rows], reduction="none")) * weight).mean()
+    loss = (
+        (
+            binary(said[:, 0], targets.slm[rows], reduction="none")
+            + binary(said[:, 1], targets.llm[rows], reduction="none")
+        )
+        * weight
+    ).mean()
     loss = loss + GAIN_WEIGHT * ((torch.tanh(said[:, 2]) - gain) ** 2 * weight).mean()
     source = targets.source[rows]
     above = (source[:, None] == source[None]) & (gain[:, None] > gain[None] + _RANK_STEP)
@@ -96,17 +145,21 @@ def loss_of(said: torch.Tensor, targets: Targets, rows: torch.Tensor) -> torch.T
         loss = loss + RANK_WEIGHT * ordered.sum() / above.sum()
     task, domain = targets.task[rows], targets.domain[rows]
     tasks = chance(said[:, 3 : 3 + len(TASKS)], task, ignore_index=-1, reduction="sum") / (task >= 0).sum().clamp(min=1)
-    domains = chance(said[:, 3 + len(TASKS) :], domain, ignore_index=-1, reduction="sum") / (domain >= 0).sum().clamp(min=1)
+    domains = chance(said[:, 3 + len(TASKS) :], domain, ignore_index=-1, reduction="sum") / (domain >= 0).sum().clamp(
+        min=1
+    )
     return loss + MEANING_WEIGHT * (tasks + domains)
 
 
-def fit(rows: Sequence[Row], tables: Sequence[Table], same: tuple[Table, Table] | None, *, seed: int, say: Callable[[str], None]) -> Net:
+def fit(
+    rows: Sequence[Row], tables: Sequence[Table], same: tuple[Table, Table] | None, *, seed: int, watcher: Watcher
+) -> Net:
     """Train one member on rows, of which each table holds another variant. `same` are texts and their translations."""
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
     targets = Targets.of(rows)
     count = len(rows)
-    net = Net(tables[0].dense.shape[1])
+    net = Net((tables[0].dense.shape[1] - SIZE) // 2, SIZE)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     steps = EPOCHS * (count // BATCH + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
@@ -124,31 +177,45 @@ def fit(rows: Sequence[Row], tables: Sequence[Table], same: tuple[Table, Table] 
             optimizer.step()
             schedule.step()
             total += float(loss.detach())
-        if (epoch + 1) % 4 == 0:
-            say(f"  epoch {epoch + 1}/{EPOCHS}: loss {total / (count // BATCH + 1):.4f}")
+        watcher.step(f"loss {total / (count // BATCH + 1):.4f}")
     net.eval()
     return net
 
 
-def train(data: Path, out: Path, *, say: Callable[[str], None] = print) -> None:
-    """Train on `data/routing` and our own queries, and write the artefacts into `out`."""
+def train(
+    data: Path, out: Path, *, queries: Path = OWN_QUERIES, pairs: Path = PAIRS, watcher: Watcher | None = None
+) -> None:
+    """Train on the outcomes in `data` and on our own queries, and write the artefacts into `out`."""
+    watcher = watcher or Printed()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     encoder = Encoder.load(out if (out / "table.npy").exists() else manifest.FOLDER)
-    outcomes = [row for row in read_outcomes(data / "routing") if row.source not in LEFT_OUT]
-    own = read_queries(OWN_QUERIES)
-    members, centre, scale = fit_all([*outcomes, *own], read_pairs(PAIRS), Reader(encoder), say=say)
+    outcomes = [row for row in read_outcomes(outcomes_folder(data)) if row.source not in LEFT_OUT]
+    own = read_queries(queries)
     dev = [row for row in outcomes if row.dev]
+    if not dev or len(dev) == len(outcomes):
+        raise ConfigError("needs rows of split `train` and rows of split `dev`", where=str(outcomes_folder(data)))
+    members, centre, scale = fit_all([*outcomes, *own], read_pairs(pairs), Reader(encoder), watcher=watcher)
+    watcher.begins("calibrating", 1)
     out.mkdir(parents=True, exist_ok=True)
     write(out, members, centre, scale, temperature=1.0, bias=0.0, doubtful=1.0)
     model = RouterModel.load(out, encoder)
     temperature, bias = calibrated([model.read(row.text).slm_success for row in dev], [row.slm for row in dev])
     doubts = sorted(model.read(row.text).doubt for row in [*dev, *(row for row in own if row.dev)])
-    write(out, members, centre, scale, temperature=temperature, bias=bias, doubtful=doubts[int((1 - _DOUBTFUL_SHARE) * len(doubts))])
+    write(
+        out,
+        members,
+        centre,
+        scale,
+        temperature=temperature,
+        bias=bias,
+        doubtful=doubts[int((1 - _DOUBTFUL_SHARE) * len(doubts))],
+    )
+    watcher.step()
 
 
 def fit_all(
-    rows: Sequence[Row], pairs: dict[str, str], reader: Reader, *, say: Callable[[str], None], members: int = MEMBERS
+    rows: Sequence[Row], pairs: dict[str, str], reader: Reader, *, watcher: Watcher, members: int = MEMBERS
 ) -> tuple[list[Net], Floats, Floats]:
     """An ensemble trained on the rows that are not dev; with the normalisation of its dense inputs."""
     chance = random.Random(SEED)
@@ -156,18 +223,22 @@ def fit_all(
     translated = [(row, replace(row, text=pairs[row.id], lang="es")) for row in kept if row.id in pairs]
     kept += [spanish for _, spanish in translated]
     filler = [row.text for row in kept if not row.outcome and 40 < len(row.text) < 400]
-    say(f"reading {len(kept)} texts, {VARIANTS} variants of each")
-    variants = [[reader(row.text) for row in kept]]
-    variants += [[reader(varied(row, chance, filler).text) for row in kept] for _ in range(VARIANTS - 1)]
+    watcher.begins(f"reading {len(kept)} texts, {VARIANTS} variants of each", VARIANTS)
+    variants: list[list[Inputs]] = []
+    for number in range(VARIANTS):
+        variants.append([reader((varied(row, chance, filler) if number else row).text) for row in kept])
+        watcher.step()
     centre, scale = _normal(variants[0], reader.width)
     tables = [Table.of(one, centre, scale) for one in variants]
     same = None
     if translated:
-        same = tuple(Table.of([reader(row.text) for row in side], centre, scale) for side in zip(*translated, strict=True))
+        same = tuple(
+            Table.of([reader(row.text) for row in side], centre, scale) for side in zip(*translated, strict=True)
+        )
     nets = []
     for number in range(members):
-        say(f"member {number + 1}/{members}")
-        nets.append(fit(kept, tables, same, seed=SEED + number, say=say))  # type: ignore[arg-type]
+        watcher.begins(f"training member {number + 1} of {members}", EPOCHS)
+        nets.append(fit(kept, tables, same, seed=SEED + number, watcher=watcher))  # type: ignore[arg-type]
     return nets, centre, scale
 
 
@@ -191,7 +262,16 @@ def calibrated(said: Sequence[float], outcomes: Sequence[float]) -> tuple[float,
     return float(beta[0]), float(beta[1])
 
 
-def write(out: Path, members: Sequence[Net], centre: Floats, scale: Floats, *, temperature: float, bias: float, doubtful: float) -> None:
+def write(  # noqa: PLR0913 - one parameter a number that is written
+    out: Path,
+    members: Sequence[Net],
+    centre: Floats,
+    scale: Floats,
+    *,
+    temperature: float,
+    bias: float,
+    doubtful: float,
+) -> None:
     """Write the artefacts and record them in the manifest."""
     (out / "router.onnx").write_bytes(as_onnx(members, centre, scale, temperature=temperature, bias=bias))
     card = {"doubtful": round(doubtful, 5), "members": len(members), "version": VERSION}

@@ -1,7 +1,7 @@
 """What the router model is trained on: public outcomes of real models, and our own graded queries, as one kind of row.
 
-Outcomes: `routing/route_train.jsonl.gz`. The rows that come from MMLU and GSM8K are left out, so that the figures on the
-benches of those names are of a model that has seen no outcome of theirs. Nothing here reads a bench file or a test file.
+Outcomes: `routing/route_train.jsonl.gz`. The rows that come from MMLU and GSM8K are left out, so that the figures on
+the benches of those names are of a model that has seen no outcome of theirs. Nothing here reads a bench file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from gateway.errors import ConfigError
 from router_models.features import without_accents
 from router_models.router_runtime import DOMAINS, TASKS
 
 OWN = "own"
+_DATA: Final = Path(__file__).resolve().parent.parent / "data"
+OWN_QUERIES: Final = _DATA / "queries"
+PAIRS: Final = _DATA / "pairs"
+_OUTCOMES: Final = "route_train.jsonl.gz"
 LEFT_OUT: Final = frozenset({"llmrouter_mmlu", "llmrouter_gsm8k"})
 # What a grade (rubric in data/README.md) means: success of a small model (7-9B) and of a large one.
 GRADE_SLM: Final = (0.96, 0.90, 0.72, 0.45, 0.25)
@@ -57,10 +62,18 @@ class Row:
     outcome: bool = True  # measured, not graded by hand
 
 
+def outcomes_folder(data: Path) -> Path:
+    """The folder with the outcomes: `data` itself or `data/routing`; raises `ConfigError` when neither has them."""
+    for folder in (data, data / "routing"):
+        if (folder / _OUTCOMES).is_file():
+            return folder
+    raise ConfigError(f"{_OUTCOMES} is missing; name the folder that holds it with --data", where=str(data))
+
+
 def read_outcomes(folder: Path) -> list[Row]:
     """The rows of route_train, `dev` where its own split says so."""
     rows = []
-    with gzip.open(folder / "route_train.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(folder / _OUTCOMES, "rt", encoding="utf-8") as lines:
         for line in lines:
             raw = json.loads(line)
             task, domain = _MEANING.get(raw["source"], ("", "science" if raw["domain"] in _SCIENCE else ""))

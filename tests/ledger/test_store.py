@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from sqlalchemy import Engine, inspect, select
+from sqlalchemy import Engine, create_engine, inspect, select
 
 from gateway.errors import ConfigError
 from gateway.ledger.entry import AttemptEntry, Entry
-from gateway.ledger.store import Ledger, open_engine
-from gateway.ledger.tables import attempts, entries, keys
+from gateway.ledger.store import Ledger, migrate, open_engine
+from gateway.ledger.tables import HEAD, alembic_version, attempts, entries, keys
 from tests.builders import an_attempt_entry, an_entry
 
 
@@ -80,11 +80,22 @@ def test_what_could_not_be_written_is_written_when_the_database_is_back(engine: 
         assert connection.execute(select(entries.c.request_id)).scalars().all() == ["req_1"]
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(engine: Engine) -> None:
-    made = inspect(engine)
-    for table in (entries, attempts, keys):
+def test_the_migrations_make_the_same_tables_as_a_new_ledger(engine: Engine, tmp_path: Path) -> None:
+    migrated = create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    with migrated.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE somebody_elses (id INTEGER)")  # not empty: alembic does the work
+    migrate(migrated)
+
+    made, new = inspect(migrated), inspect(engine)
+    for table in (entries, attempts, keys, alembic_version):
         assert [c["name"] for c in made.get_columns(table.name)] == [c.name for c in table.columns]
+        assert [str(c["type"]) for c in made.get_columns(table.name)] == [str(c["type"]) for c in new.get_columns(table.name)]
         assert made.get_pk_constraint(table.name)["constrained_columns"] == [c.name for c in table.primary_key]
+        assert made.get_indexes(table.name) == new.get_indexes(table.name)
+    with migrated.connect() as old, engine.connect() as fresh:
+        versions = [each.execute(select(alembic_version)).scalars().all() for each in (old, fresh)]
+    assert versions == [[HEAD], [HEAD]]
+    migrated.dispose()
 
 
 def test_columns_stand_in_the_order_of_the_fields() -> None:

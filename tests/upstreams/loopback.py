@@ -41,6 +41,7 @@ class Wire:
     """One connection, to be answered on: well, badly, or not at all."""
 
     writer: asyncio.StreamWriter
+    reader: asyncio.StreamReader = field(default_factory=asyncio.StreamReader)
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -73,7 +74,7 @@ class Wire:
 
     async def hang(self) -> None:
         """Say nothing until the client leaves."""
-        await asyncio.Event().wait()
+        await self.reader.read()
 
 
 Handler = Callable[[Request, Wire], Awaitable[None]]
@@ -86,6 +87,7 @@ class Server:
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    busy: int = 0  # requests that are being answered now
 
     @property
     def url(self) -> str:
@@ -111,7 +113,11 @@ async def serving(handler: Handler) -> AsyncIterator[Server]:
         try:
             while (request := await _read(reader)) is not None:
                 server.requests.append(request)
-                await handler(request, Wire(writer))
+                server.busy += 1
+                try:
+                    await handler(request, Wire(writer, reader))
+                finally:
+                    server.busy -= 1
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -142,7 +148,7 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
 
 
 def clean_run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a test to its end; nothing may be left: no task, no error that nobody took, no open transport (by warning)."""
+    """Run a test to its end; nothing may be left: no task, no error that nobody took, no open transport."""
     stray: list[dict[str, Any]] = []
 
     async def watched() -> T:

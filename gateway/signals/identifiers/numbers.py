@@ -43,6 +43,8 @@ _TEST_CARDS = frozenset(
     "5200828282828210 378282246310005 371449635398431 6011111111111117 6011000990139424 30569309025904 38520000023237 "
     "3530111333300000 4000000000000002 4000000000009995 4222222222222".split()
 )
+_AMEX = frozenset({"34", "37"})
+_JCB_15 = frozenset({"1800", "2131"})
 
 _ID_WORDS = words("dni", "d\\.n\\.i\\.?", "nif", "n\\.i\\.f\\.?", "nie", "nan", "documento", "document", "identidad", "identitat", "identity", "identidade", "cédula", "cedula", "c\\.i\\.", "carné", "carnet")  # fmt: skip
 _PASSPORT_WORDS = words("pasaporte", "passport", "passaport", "pasaportea", "passaporte", "passeport", "pass")
@@ -76,6 +78,8 @@ _TRACK = re.compile(r"(?<![^\W_])(?:1Z[0-9A-Z]{16}|[A-Z]{2}[0-9]{9}[A-Z]{2}|PQ[0
 _HASH_NUMBER = re.compile(r"(?<![\w#&])#[0-9]{4,10}(?![^\W_])")
 
 _CIF = re.compile(r"[ABCDEFGHJNPQRSUVW]")
+_COUNTED = re.compile(r"\s?(?:habitantes|habitants|habitantak|inhabitants|personas|people|euros?|€|\$|dollars|dólares|km|kg|metros|visitas|views|votos|votes|registros|rows|filas|bytes|años|years)")
+_UUID = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
 _FREE_PHONE = re.compile(r"(?:34)?(?:[89]0[0-9])")
 
 
@@ -100,8 +104,11 @@ def find_numbers(scan: Scan) -> Iterator[Found]:
         return
     text = scan.text
     taken = list(_ibans(scan))
+    uuids = [match.span() for match in scan.each(_UUID)] if text.count("-") >= 4 else []
     for run in _RUN.finditer(text):
         start = run.start()
+        if any(first <= start < last for first, last in uuids):
+            continue
         if start and (text[start - 1].isdigit() or (text[start - 1] == "." and start > 1 and text[start - 2].isdigit())):
             continue
         taken += _in_run(scan, run)
@@ -265,11 +272,11 @@ def _card(scan: Scan, c: _Candidate) -> Iterator[Found]:
         return
     if digits[:2] == "89" and len(digits) >= 18:
         yield found("ICCID", Kind.ONLINE_ID, span, CERTAIN)
-    elif digits[0] in "456" or digits[:2] in {"34", "37", "30", "36", "38", "35"} or "2221" <= digits[:4] <= "2720":
-        if len(digits) == 15 and digits[:2] not in {"34", "37"}:
+    elif digits[0] in "456" or digits[:2] in {"34", "37", "30", "36", "38", "35"} or "2221" <= digits[:4] <= "2720" or digits[:4] in _JCB_15:
+        if len(digits) == 15 and digits[:2] not in _AMEX and digits[:4] not in _JCB_15:
             return
         grouped = c.shape in {(4, 4, 4, 4), (4, 6, 5), (4, 4, 4, 4, 3), (4, 6, 4)}
-        sure = grouped or scan.near(c.start, c.end, _CARD_WORDS) or len(digits) == 16
+        sure = grouped or scan.near(c.start, c.end, _CARD_WORDS) or len(digits) in {15, 16}
         yield found("CARD", Kind.FINANCIAL, span, CERTAIN if sure else SOFT)
 
 
@@ -302,6 +309,8 @@ def _twelve(scan: Scan, c: _Candidate) -> Iterator[Found]:
         yield found("NUSS", Kind.IDENTITY, span, CERTAIN if worded or c.shape in {(2, 8, 2), (2, 10)} else LIKELY)
     elif worded:
         yield found("NUSS", Kind.IDENTITY, span, LIKELY)
+    if c.digits[0] in "56" and luhn.is_valid(c.digits) and scan.before(c.start, _CARD_WORDS):
+        yield found("CARD", Kind.FINANCIAL, span, CERTAIN)
 
 
 def _nuss(digits: str) -> bool:
@@ -373,7 +382,7 @@ def _phone(scan: Scan, c: _Candidate) -> Iterator[Found]:
             yield found("PHONE", Kind.CONTACT, span, SOFT)
         return
     if len(digits) == 9 and digits[0] in "6789":
-        yield from _spanish_phone(c, span, worded)
+        yield from _spanish_phone(scan, c, span, worded)
     elif len(digits) == 9 and worded and digits[0] in "2" and _valid(digits, "PT"):
         yield found("PHONE", Kind.CONTACT, span, SOFT)
     elif len(digits) == 10 and digits[0] != "0" and (worded or c.shape == (3, 3, 4)):
@@ -387,14 +396,15 @@ def _phone(scan: Scan, c: _Candidate) -> Iterator[Found]:
             yield found("PHONE", Kind.CONTACT, span, LIKELY if worded or mobile else SOFT)
 
 
-def _spanish_phone(c: _Candidate, span: tuple[int, int], worded: bool) -> Iterator[Found]:
+def _spanish_phone(scan: Scan, c: _Candidate, span: tuple[int, int], worded: bool) -> Iterator[Found]:
     if not all(length >= 2 for length in c.shape) or len(c.shape) > 4:
         return
     if _FREE_PHONE.match(c.digits):
         yield found("PHONE", Kind.CONTACT, span, WEAK)
     elif _valid(c.digits, "ES"):
-        mobile = c.digits[0] in "67"
-        yield found("PHONE", Kind.CONTACT, span, LIKELY if worded or (mobile and (c.whole or len(c.shape) > 1)) else SOFT)
+        counted = _COUNTED.match(scan.lower, c.end) is not None
+        mobile = c.digits[0] in "67" and not counted and (c.whole or len(c.shape) > 1)
+        yield found("PHONE", Kind.CONTACT, span, LIKELY if worded or mobile else WEAK if counted else SOFT)
 
 
 def _valid(number: str, region: str | None) -> bool:

@@ -16,19 +16,19 @@ _TOKEN = re.compile(
     r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[\w\-]{20,}|gl(?:ptt|dt|rt|cbt|soat|ft|imt|agent)-[\w\-]{16,}"
     r"|sk-(?:proj-|ant-(?:api|admin)\d\d-|or-v1-|svcacct-|live-|test-)?[A-Za-z0-9_\-]{20,}|(?:sk|pk|rk)_(?:live|test|prod)_[A-Za-z0-9]{10,}"
     r"|xox[abeoprs]-[A-Za-z0-9\-]{10,}|xapp-\d-[A-Za-z0-9\-]{10,}|AIza[\w\-]{35}(?![\w\-])|ya29\.[\w\-]{20,}|GOCSPX-[\w\-]{20,}"
-    r"|SG\.[\w\-]{16,}\.[\w\-]{16,}|eyJ[\w\-]{10,}\.(?:eyJ)?[\w\-]{10,}(?:\.[\w\-]*)?|hf_[A-Za-z]{30,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}|dckr_(?:pat|oat)_[\w\-]{20,}"
+    r"|SG\.[\w\-]{16,}\.[\w\-]{16,}|eyJ[\w\-]{10,}\.(?:eyJ)?[\w\-]{10,}(?:\.[\w\-]*)?|hf_(?=[a-z]{0,30}[A-Z0-9])[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}|dckr_(?:pat|oat)_[\w\-]{20,}"
     r"|pypi-[\w\-]{50,}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|dop_v1_[a-f0-9]{64}|do[or]_v1_[a-f0-9]{64}|key-[0-9a-zA-Z]{24,}|hv[sb]\.[\w\-]{24,}"
     r"|EAA[A-Za-z0-9]{40,}|AC[a-f0-9]{32}\b|SK[a-f0-9]{32}\b|AGE-SECRET-KEY-1[0-9A-Z]{50,}|ntn_[A-Za-z0-9]{40,}|secret_[A-Za-z0-9]{40,}|lin_api_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{40,}"
     r"|r8_[A-Za-z0-9]{30,}|pplx-[A-Za-z0-9]{30,}|tvly-[A-Za-z0-9]{20,}|sq0[a-z]{3}-[\w\-]{20,}|dapi[a-f0-9]{32}|PMAK-[\w\-]{50,}|rubygems_[a-f0-9]{40,}|CFPAT-[\w\-]{40,}|NRAK-[A-Z0-9]{20,}"
     r"|dt0c01\.[A-Z0-9]{20,}\.[A-Z0-9]{40,}|FLWSECK_TEST-[\w\-]{10,}|FwSDK[\w\-]{10,}|LTAI[A-Za-z0-9]{18,}|sntry[su]_[\w=\-]{30,}|glc_[A-Za-z0-9+/=]{30,}|glsa_[\w]{30,}|pul-[a-f0-9]{40}|ATATT3[\w\-=]{60,}"
-    r"|T3BlbkFJ|figd_[\w\-]{30,}|xkeysib-[a-f0-9]{40,}|pscale_(?:tkn|pw|oauth)_[\w\-.=]{20,}|tfp_[\w]{40,}|[0-9]{8,10}:AA[\w\-]{33})"
+    r"|T3BlbkFJ|figd_[\w\-]{30,}|xkeysib-[a-f0-9]{40,}|pscale_(?:tkn|pw|oauth)_[\w\-.=]{20,}|tfp_[\w]{40,}|[0-9]{8,10}:AA[\w\-]{33}|sgp_(?:[A-Za-z0-9]{1,20}_)?[A-Fa-f0-9]{40}|(?<![\w~.])[\w~.]{3}[0-9]Q~[\w~.\-]{31,34})"
 )
 _PEM = re.compile(r"-----BEGIN[ A-Z0-9_]{0,60}PRIVATE KEY(?: BLOCK)?-----(?:[\s\S]{0,8000}?-----END[ A-Z0-9_]{0,60}PRIVATE KEY(?: BLOCK)?-----)?")
 _URL_PASSWORD = re.compile(r"(?<![A-Za-z])[A-Za-z][A-Za-z0-9+.\-]{1,30}://[^\s/:@\"'<>]{0,80}:([^\s/@\"'<>]{2,200})@[\w.\-]{2,}")
 _WEBHOOK = re.compile(r"https://(?:hooks\.slack\.com/(?:services|workflows)/[\w/]{20,}|discord(?:app)?\.com/api/webhooks/[\w/\-]{20,}|[\w.\-]{1,80}webhook\.office\.com/[\w@/\-]{20,})")
 _HEADER = re.compile(r"authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:bearer|basic|token|apikey|api-key|digest)?\s{0,3}([A-Za-z0-9+/=_.\-~]{8,})|bearer\s{1,3}([a-z0-9+/=_.\-~]{16,})", re.IGNORECASE)
-_CURL_USER = re.compile(r"(?:^|\s)(?:-u|--user|--proxy-user)[ =]?[\"']?[\w.\-@]{1,60}:([^\s\"']{3,})")
-_CLI_PASSWORD = re.compile(r"(?:--?(?:password|passwd|pass|token|secret|api-?key|auth-token)[ =]|(?<=\s)-p(?=\S{6,}))[\"']?([^\s\"'<>$]{4,})")
+_CURL_USER = re.compile(r"(?:^|\s)(?:-u|--user|--proxy-user)[ =]?[\"']?[\w.\-@]{0,60}:([^\s\"']{3,})")
+_CLI_PASSWORD = re.compile(r"(?i:--?(?:password|passwd|pass|token|secret|client-?secret|api-?key|auth-token)[ =]|(?<=\s)-p(?=\S{6,}))[\"']?([^\s\"'<>$]{4,})")
 
 # `name = value` in code, configuration and shell.
 _ASSIGN = re.compile(
@@ -36,10 +36,10 @@ _ASSIGN = re.compile(
     r"client[_\-]?secret|encryption[_\-]?key|license[_\-]?key|webhook|dsn|signature|salt|_key|-key|\bkey)[\w.\-]{0,24})"
     r"[\"'\]]{0,3}\s{0,4}$"
 )
-_OPERATOR = re.compile(r"(?::=|=>|[:=])\s{0,4}(?:[A-Za-z]{1,10}\()?[\"'`]?([^\s\"'`,;)>\]}]{4,512})")
+_OPERATOR = re.compile(r"(?::=|=>|[:=])(?:[ \t]{0,4}|\s{0,4}(?=[\"'`]))(?:[A-Za-z]{1,10}\()?[\"'`]?([^\s\"'`,;)>\]}]{4,512})")
 _ASSIGN_GATES = ("key", "secret", "token", "passw", "pwd", "passphrase", "clave", "contrase", "credential", "auth", "webhook", "dsn", "signature", "salt")
 _PLACEHOLDER = re.compile(
-    r"^(?:<.*|\$\{?[A-Za-z_({].*|\{\{?.*|%[\w(].*|.*x{4,}.*|\*{3,}.*|\.{3,}.*|…+|_+|-+|.*\[redacted\].*|.*(?:put|your|tu|insert)_?-?(?:your|token|key|clave|api|password).*|(?:your|tu|my|mi|some|the|la|el|un|una|insert|change|change_?me|replace|put|enter|pon|inserta|example|ejemplo|sample|dummy|fake|placeholder|redacted|todo|fixme|none|null|nil|undefined|true|false|string|str|int|bool|bytes|optional|required|self|this|env|os|process|config|settings|request|req|res|args|kwargs|params|options|secrets?|vault|getenv|input|prompt|getpass|password|passwd|token|secret|apikey|api_key|clave|contraseña|key|value|abc123|test|foo|bar|hunter2?)(?:[\-_. >(\[{:][A-Za-z_\-. >(\[\]{}):]*)?)$",
+    r"^(?:<.*|\[[A-Za-z_ \-]+\]?|\$\{?[A-Za-z_({].*|\{\{?.*|%[\w(].*|.*x{4,}.*|\*{3,}.*|\.{3,}.*|…+|_+|-+|.*\[redacted\].*|.*(?:put|your|tu|insert)_?-?(?:your|token|key|clave|api|password).*|(?:your|tu|my|mi|some|the|la|el|un|una|insert|change|change_?me|replace|put|enter|pon|inserta|example|ejemplo|sample|dummy|fake|placeholder|redacted|todo|fixme|none|null|nil|undefined|true|false|string|str|int|bool|bytes|optional|required|self|this|env|os|process|config|settings|request|req|res|args|kwargs|params|options|secrets?|vault|getenv|input|prompt|getpass|password|passwd|token|secret|apikey|api_key|clave|contraseña|key|value|abc123|test|foo|bar|hunter2?)(?:[\-_. >(\[{:][A-Za-z_\-. >(\[\]{}):]*)?)$",
     re.IGNORECASE,
 )
 _CODE_VALUE = re.compile(r"^(?:[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)+\(?|[A-Za-z_]\w*\(.*|[A-Za-z_]\w*\[.*|[a-z]+(?:[A-Z][a-z]+)+|[a-z]+(?:[_\-][a-z]+)*|[A-Z]+(?:_[A-Z]+)+|[A-Z][a-z]+(?:[A-Z][a-z]+)*)$")
@@ -144,6 +144,8 @@ def _assignments(scan: Scan) -> Iterator[Found]:
         if name is None:
             continue
         value = match.group(1)
+        if _NOT_A_SECRET_NAME.search(name.group()) or (_UUID.fullmatch(value) and not _STRONG_NAME.search(name.group())):
+            continue
         if _secret_value(value, 8, _MIN_ENTROPY):
             long = len(value) >= 16 and any(map(str.isdigit, value))
             yield found("SECRET", Kind.CREDENTIAL, match.span(1), CERTAIN if long else LIKELY)
@@ -155,6 +157,8 @@ def _assignments(scan: Scan) -> Iterator[Found]:
                 yield found("PASSWORD", Kind.CREDENTIAL, match.span(1), LIKELY)
 
 
+_NOT_A_SECRET_NAME = re.compile(r"(?:names?|ids?|files?|paths?|urls?|uris?|types?|size|length|expir\w*|results|words?|ttl|algorithm|policy|rotation|store|vault\w*)[\"'\] ]{0,4}$|public|author|keyword")
+_STRONG_NAME = re.compile(r"api|secret|token|passw|pwd|clave|auth|credential|access|private")
 _PASSWORD_NAME = re.compile(r"passw|pwd|clave|contrase|passphrase")
 
 
@@ -164,9 +168,12 @@ def _environment(text: str, match: re.Match[str]) -> bool:
     return text[match.start() - 1 : match.start()].isupper() and text[match.start()] == "=" and len(value) >= 6 and not _PLACEHOLDER.match(value)
 
 
+_SEQUENCE = re.compile(r"abcdefgh|12345678|98765432|(.)\1{5}", re.IGNORECASE)
+
+
 def _secret_value(value: str, least: int, entropy: float) -> bool:
     value = value.strip("\\\"'")
-    if len(value) < least or _PLACEHOLDER.match(value) or _CODE_VALUE.match(value) or _FILE_VALUE.match(value):
+    if len(value) < least or _SEQUENCE.search(value) or _PLACEHOLDER.match(value) or _CODE_VALUE.match(value) or _FILE_VALUE.match(value):
         return False
     return any(map(str.isdigit, value)) and _entropy(value) >= entropy
 
