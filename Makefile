@@ -14,7 +14,7 @@ else
   MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help run setup test check lint bench router lock grafana clean soak
+.PHONY: help run setup test check lint bench router reference lock grafana clean soak
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -64,6 +64,7 @@ bench: setup $(VENV)/.dev ## CPU per request against nginx (and LiteLLM's proxy 
 
 soak: setup $(VENV)/.dev ## the long runs, once
 	@$(BIN)/python -m tests.bench.run --soak 10000 --scenarios c64 --rounds 1
+	@CAUCE_KILLS=200 $(BIN)/python -m pytest -q tests/faults/test_kill.py
 
 $(VENV)/.train: requirements/train.txt $(VENV)/.run
 	@$(INSTALL) -r requirements/train.txt
@@ -74,6 +75,9 @@ router: setup $(VENV)/.train ## train the router and privacy models again from D
 
 grafana: setup $(VENV)/.dev ## write the dashboards again
 	@$(BIN)/python grafana/make_dashboards.py
+
+reference: setup $(VENV)/.dev ## write REFERENCE.md again
+	@$(BIN)/python -m tests.docs.reference
 
 lock:           ## resolve requirements/*.txt again (needs uv); run.txt is a part of dev.txt
 	@$(LOCK) --extra embedded --extra litellm --extra postgres --extra hub --group build --group dev --group grafana -o requirements/dev.txt

@@ -23,16 +23,17 @@ from gateway.console.pages import home
 from gateway.errors import ConfigError
 from gateway.gate import Gate
 from gateway.ledger.keys import REFRESH_S, KeyRing
+from gateway.ledger.policies import remember
 from gateway.ledger.prices import Machine, PriceBook, load_prices
 from gateway.ledger.store import Ledger, open_engine
 from gateway.pipeline import Pipeline
-from gateway.policy.load import load_policy
+from gateway.policy.live import LivePolicy, Refusal
 from gateway.policy.rules import Policy
 from gateway.policy.trace import explained
 from gateway.settings import Settings
 from gateway.signals.difficulty import DifficultyScorer
 from gateway.signals.language import detect
-from gateway.signals.privacy import PrivacyScanner
+from gateway.signals.privacy import PrivacyScanner, read_points
 from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.recall import Recall
 from gateway.stages.record import LedgerRecorder
@@ -54,6 +55,7 @@ ARTIFACTS = Path(router_models.__file__).parent / "artifacts"
 _HOME = Path(gateway.__file__).parent
 # In a wheel the policies lie inside the package; in a checkout beside it.
 SHIPPED_POLICIES = next((p for p in (_HOME / "shipped_policies", _HOME.parent / "policies") if p.is_dir()), _HOME)
+_LOOK_S = REFRESH_S / 2
 _CLOUD_VALUES = {Cloud.UP: 1.0, Cloud.DEGRADED: 0.5, Cloud.DOWN: 0.0}
 
 
@@ -67,12 +69,13 @@ def policy_file(settings: Settings, named: Path | None = None) -> Path:
     return here if here.exists() else SHIPPED_POLICIES / "default.yaml"
 
 
-def build_models(settings: Settings, policy: Policy, *, on_failure: Callable[[BaseException], None]) -> Classifier:
+def build_models(settings: Settings, *, on_failure: Callable[[BaseException], None]) -> Classifier:
     """The models that read a request; raises `ConfigError` when an artefact is missing or broken."""
     encoder = Encoder.load(ARTIFACTS)
+    scanner = PrivacyScanner.load(ARTIFACTS, encoder=encoder)
     classifier = Classifier(
         scorer=DifficultyScorer.load(ARTIFACTS, encoder=encoder),
-        scanner=PrivacyScanner.load(ARTIFACTS, operating_point=policy.operating_point, encoder=encoder),
+        scanners={name: scanner.at(point) for name, point in read_points(ARTIFACTS).items()},
         language=detect,
         max_scan_chars=settings.limits.max_scan_chars,
         on_failure=on_failure,
@@ -89,14 +92,14 @@ def _warm(classifier: Classifier) -> None:
 
 def build_classifier(settings: Settings, policy: Policy) -> Callable[[str | list[dict[str, object]]], Signals]:
     """What `explain`, `check` and the cases use: a text or messages to signals, as a request would get them."""
-    classifier = build_models(settings, policy, on_failure=_log_scan_failure)
-    unread = Unread(policy.unreadable, policy.failure)
+    classifier = build_models(settings, on_failure=_log_scan_failure)
+    unread = Unread(policy.unreadable, policy.failure, policy.operating_point)
     clock = _Clock(settings.time_zone)
 
     def classify(asked: str | list[dict[str, object]]) -> Signals:
         messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
         inbound = _inbound(orjson.dumps({"messages": messages}), settings.limits.max_messages)
-        return classifier.classify(inbound, unread=unread, moment=Moment(hour=clock.hour()))
+        return classifier.classify(inbound, unread=unread, moment=Moment(hour=clock.hour(policy.time_zone)))
 
     return classify
 
@@ -119,21 +122,23 @@ def _log_scan_failure(error: BaseException) -> None:
 
 
 class _Clock:
-    """The hour of the business, read once a minute at the most."""
+    """The hour of the business, or of the policy's own time zone, read once a minute at the most."""
 
     def __init__(self, time_zone: str) -> None:
         try:
-            self._zone = ZoneInfo(time_zone)
+            ZoneInfo(time_zone)
         except (KeyError, ValueError, OSError) as error:
             raise ConfigError(f"time_zone: {time_zone!r} is not known; write one such as Europe/Madrid") from error
-        self._until = 0.0
+        self._own = time_zone
+        self._zone = ""
+        self._minute = -1
         self._hour = 0
 
-    def hour(self) -> int:
-        now = time.time()
-        if now >= self._until:
-            self._hour = dt.datetime.fromtimestamp(now, self._zone).hour
-            self._until = (now // 60 + 1) * 60
+    def hour(self, time_zone: str = "") -> int:
+        zone, minute = time_zone or self._own, int(time.time() // 60)
+        if minute != self._minute or zone != self._zone:
+            self._hour = dt.datetime.fromtimestamp(minute * 60, ZoneInfo(zone)).hour
+            self._zone, self._minute = zone, minute
         return self._hour
 
 
@@ -142,7 +147,7 @@ class Parts:
     """What a gateway is made of, for whoever starts and stops it."""
 
     settings: Settings
-    policy: Policy
+    policy: LivePolicy
     models: Mapping[str, Model]
     upstreams: Mapping[str, Upstream]
     pool: Pool
@@ -198,10 +203,33 @@ class Gateway:
         await asyncio.to_thread(self.parts.ledger.close)
 
     async def _keep(self) -> None:
-        await asyncio.gather(*(upstream.health() for upstream in self.parts.upstreams.values()))
+        upstreams = self.parts.upstreams
+        states = await asyncio.gather(*(upstream.health() for upstream in upstreams.values()))
+        for name, state in zip(upstreams, states, strict=True):
+            if not state.ready:
+                _log.warning("a model is not ready", extra=fields(model=name, detail=state.detail))
+        await asyncio.to_thread(self._remember)
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(_LOOK_S)
             await asyncio.to_thread(self.parts.keys.load)
+            if (policy := await asyncio.to_thread(self.parts.policy.look)) is not None:
+                self._enter(policy)
+                await asyncio.to_thread(self._remember)
+
+    def _enter(self, policy: Policy) -> None:
+        """From the next request on, this policy: a request keeps the one that it began with."""
+        before = self.parts.policy.current()
+        self.parts.policy.enter(policy)
+        self.parts.metrics.policy_reloads.labels("in_force").inc()
+        _log.warning(
+            "a new policy is in force",
+            extra=fields(policy=policy.name, revision=policy.revision, before=before.revision),
+        )
+
+    def _remember(self) -> None:
+        live = self.parts.policy
+        policy = live.current()
+        remember(self.parts.ledger.engine, name=policy.name, revision=policy.revision, file=live.file)
 
 
 class _State:
@@ -213,8 +241,10 @@ class _State:
 
     def ready(self) -> tuple[bool, dict[str, object]]:
         parts = self._parts
+        policy = parts.policy.current()
         return bool(parts.models), {
-            "policy": f"{parts.policy.name}@{parts.policy.revision}",
+            "policy": f"{policy.name}@{policy.revision}",
+            "policy_refused": str(parts.policy.refusal) if parts.policy.refusal else None,
             "models": {name: model.zone.label for name, model in parts.models.items()},
             "cloud": str(parts.health.state()),
             "ledger": "behind" if parts.ledger.behind else "ok",
@@ -231,34 +261,34 @@ class _State:
 
 def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: Path | None = None) -> Gateway:
     """Everything wired: `models` are the configured or discovered ones. Raises `ConfigError`."""
-    catalogue = {model.id: model for model in models}
-    file = policy_file(settings, policy_path)
-    policy = load_policy(file)
+    pool = Pool()
+    upstreams = {model.id: build(model, pool) for model in models}
+    # As each adapter describes its model: with the notice and the context of the embedded one, say.
+    catalogue = {name: upstream.model for name, upstream in upstreams.items()}
     metrics = Metrics()
+    policy = LivePolicy(policy_file(settings, policy_path), models=catalogue, on_refusal=_policy_refused(metrics))
     engine = open_engine(settings.ledger)
     keys = KeyRing(engine, always=not is_loopback(settings.host))
     refuse_open_doors(settings, keys)
     prices = _prices(settings, catalogue)
-    pool = Pool()
     health = CloudHealth(frozenset(m.id for m in models if m.zone is not Zone.PREMISES))
     ledger = Ledger(engine, on_failure=_ledger_failed(metrics))
     gate = Gate(on_refusal=metrics.refused)
     cache = settings.cache
     store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None
-    upstreams = {model.id: build(model, pool) for model in models}
     parts = Parts(settings, policy, catalogue, upstreams, pool, ledger, keys, metrics, store, health)
     recorder = LedgerRecorder(ledger, prices=prices, metrics=metrics)
-    clock = _Clock(policy.time_zone or settings.time_zone)
+    clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
-        classifier=build_models(settings, policy, on_failure=_scan_failed(metrics)),
-        policy=lambda: policy,
+        classifier=build_models(settings, on_failure=_scan_failed(metrics)),
+        policy=policy.current,
         models=catalogue,
         upstreams=upstreams,
         gate=gate,
         recall=Recall(store, gate=gate),
         recorder=recorder,
         language=detect,
-        moment=lambda inbound: Moment(health.state(), clock.hour(), None),
+        moment=lambda inbound: Moment(health.state(), clock.hour(policy.current().time_zone), None),
         heard=health.heard,
     )
     state = _State(parts)
@@ -272,13 +302,11 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         metrics=metrics,
         status=state,
         explain=lambda signals, decision, *, language: explained(
-            signals, decision, policy=policy, models=catalogue, language=language
+            signals, decision, policy=policy.current(), models=catalogue, language=language
         ),
         home=lambda: home(
-            models=models,
-            policy=policy.name,
-            revision=policy.revision,
-            guarantees=policy.guarantees,
+            models=catalogue.values(),
+            policy=policy.current(),
             curl=curl_line(settings.port),
             language=settings.language,
         ),
@@ -299,6 +327,14 @@ def _scan_failed(metrics: Metrics) -> Callable[[BaseException], None]:
         _log_scan_failure(error)
 
     return failed
+
+
+def _policy_refused(metrics: Metrics) -> Callable[[Refusal], None]:
+    def refused(refusal: Refusal) -> None:
+        metrics.policy_reloads.labels("refused").inc()
+        _log.error("a changed policy was refused, the last good one stays", extra=fields(why=str(refusal)))
+
+    return refused
 
 
 def _ledger_failed(metrics: Metrics) -> Callable[[Exception], None]:

@@ -43,6 +43,7 @@ from gateway.upstreams.failures import leave_out_quotes
 
 _WINDOW_CHARS = 160  # what a windowed stream holds back: enough to tell the language and an empty answer
 _BUFFER_CHARS = 400_000
+_MOST_HELD_BYTES = 8_000_000  # a longer stream is judged by its beginning
 _KEEP_STREAM_BYTES = 1_000_000
 
 
@@ -132,7 +133,7 @@ class Pipeline:
         """classify and decide: under one policy, which the request keeps. No call is made."""
         policy = self._policy()
         started = time.perf_counter()
-        unread = Unread(policy.unreadable, policy.failure)
+        unread = Unread(policy.unreadable, policy.failure, policy.operating_point)
         signals = self._classifier.classify(inbound, unread=unread, moment=self._moment(inbound))
         exchange.classify_seconds = time.perf_counter() - started
         exchange.signals = signals
@@ -300,11 +301,12 @@ def _held_chars(mode: Mode) -> int:
 
 async def _hold(opened: _Opened, mode: Mode) -> None:
     """Read until the stream may be judged: its first token, its first window, or its end."""
-    relay = opened.relay
+    relay, held_bytes = opened.relay, 0
     async for block in opened.blocks:
         if piece := relay.feed(block):
             opened.held.append(piece)
-        if relay.done:
+            held_bytes += len(piece)
+        if relay.done or held_bytes > _MOST_HELD_BYTES:
             return
         if mode is Mode.STREAMED and relay.content_events:
             return

@@ -67,6 +67,7 @@ class LimitSettings(_Frozen):
     max_messages: int = Field(10_000, ge=1, description="turns in one conversation")
     header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
     body_timeout_s: float = Field(30.0, gt=0, description="until a request's body is complete")
+    unread_timeout_s: float = Field(60.0, gt=0, description="until a client that does not read its answer is left")
     max_in_flight: int = Field(4096, ge=1, description="requests at once in one process; more get 503")
     max_scan_chars: int = Field(1_000_000, ge=1, description="longer text counts as unreadable for the privacy scan")
 
@@ -216,7 +217,7 @@ def _as_config_error(error: ValidationError, document: Any, file: Path) -> Confi
     first = error.errors(include_url=False, include_input=False)[0]
     line, column, node = 1, 1, document
     for key in first["loc"]:
-        marks = getattr(node, "lc", None)
+        marks: Any = getattr(node, "lc", None)
         try:
             line, column = (n + 1 for n in (marks.key(key) if isinstance(node, dict) else marks.item(key)))
             node = node[key]

@@ -91,6 +91,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         "Privacy and safety",
         (
             Panel("Data class and zone", "reqps", (_rate("cauce_data_requests_total", "data_class", "zone"),)),
+            Panel(
+                "Changed policies",
+                "short",
+                (("sum by (outcome) (increase(cauce_policy_reloads_total[1h]))", "{{outcome}}"),),
+            ),
             Panel("Refused at the gate", "reqps", (_rate("cauce_gate_refusals_total", "data_class", "zone"),)),
             Panel(
                 "Failures of our own",

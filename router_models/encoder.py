@@ -99,7 +99,7 @@ class Encoder:
     def rarity(self) -> Floats:
         """For each token, how rare it is in general text: 0 to about 2."""
         scores = [self._tokenizer.get_score(number) for number in range(self.size)]
-        return np.asarray(scores, np.float32) / -10
+        return -np.asarray(scores, np.float32) / np.float32(10)
 
     def spans(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where each token of `text[start:end]` stands in `text`."""

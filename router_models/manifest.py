@@ -37,7 +37,7 @@ def verify(folder: Path, names: Iterable[str], *, version: str) -> None:
                 f"the model file has {path.stat().st_size} bytes, not {entry.get('bytes')}: truncated?; {_CURE}",
                 where=str(path),
             )
-        if _sha256(path) != entry.get("sha256"):
+        if sha256(path) != entry.get("sha256"):
             raise ConfigError(f"the model file's sha256 differs from the manifest's; {_CURE}", where=str(path))
 
 
@@ -47,7 +47,7 @@ def record(folder: Path, names: Iterable[str], *, version: str) -> None:
     entries = _read(folder) if path.is_file() else {}
     for name in names:
         file = folder / name
-        entries[name] = {"bytes": file.stat().st_size, "sha256": _sha256(file), "version": version}
+        entries[name] = {"bytes": file.stat().st_size, "sha256": sha256(file), "version": version}
     text = json.dumps({"files": entries, "format": FORMAT}, indent=2, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -65,6 +65,7 @@ def _read(folder: Path) -> dict[str, dict[str, object]]:
     raise ConfigError(f"the manifest is of format {manifest['format']}, not {FORMAT}; {_CURE}", where=str(path))
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """What the file hashes to, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

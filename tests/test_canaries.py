@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -127,11 +128,10 @@ def test_no_server_outside_its_zone_sees_a_text(story: Story, data: DataClass) -
 
 @pytest.mark.parametrize(("data", "zone"), [(data, LIMITS.get(data, Zone.PREMISES)) for data in DataClass])
 def test_every_path_leads_a_text_to_servers_inside_its_zone(story: Story, data: DataClass, zone: Zone) -> None:
+    sent = [flight.canary for flight in story.flights if flight.canary.data is data]
     for name, server in story.servers.items():
         if ZONES[name.partition("-")[0]] is zone and not name.endswith("refuse"):
-            assert any(flight.canary.data is data and flight.canary.seen_in(bytes(server.seen)) for flight in story.flights), (
-                name
-            )
+            assert any(canary.seen_in(bytes(server.seen)) for canary in sent), name
 
 
 def test_only_what_is_no_request_is_turned_away_unread(story: Story) -> None:
@@ -163,12 +163,11 @@ def test_no_reply_repeats_a_text_not_even_to_say_what_was_wrong_with_it(story: S
 
 
 def ledger(story: Story) -> bytes:
-    files = b"".join(file.read_bytes() for file in story.gateway.folder.glob("cauce.db*"))
     with sqlite3.connect(story.gateway.folder / "cauce.db") as database:
         rows = "\n".join(database.iterdump())
     database.close()
     assert rows.count('INSERT INTO "entries"') == sum(len(flight.replies) for flight in story.flights)
-    return files + rows.encode()
+    return rows.encode()
 
 
 def pages(story: Story) -> bytes:
@@ -189,6 +188,18 @@ def test_no_text_stays_behind(story: Story, heap: object) -> None:
     assert callable(heap)
     left = heap(story)
     assert not [flight.canary.text for flight in story.flights if flight.canary.seen_in(left)]
+
+
+def test_no_text_stays_in_the_ledgers_files_between_its_rows(story: Story) -> None:
+    files = b"".join(file.read_bytes() for file in story.gateway.folder.glob("cauce.db*"))
+    assert b"SQLite format 3" in files
+    assert not [mark for flight in story.flights for mark in flight.canary.marks if mark.encode() in files]
+
+
+def test_every_line_of_the_log_is_json(story: Story) -> None:
+    printed = story.gateway.output.splitlines()
+    first = next(number for number, line in enumerate(printed) if line.startswith("{"))
+    assert all(isinstance(json.loads(line), dict) for line in printed[first:])
 
 
 def test_without_guarantees_the_same_texts_get_out_and_the_same_eyes_see_it(tmp_path: Path) -> None:

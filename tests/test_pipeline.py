@@ -83,7 +83,11 @@ class Shop:
         gate = Gate()
         self._pipeline = Pipeline(
             classifier=Classifier(
-                scorer=Scorer(), scanner=Scanner(), language=language, max_scan_chars=10_000, on_failure=_no_failure
+                scorer=Scorer(),
+                scanners={"balanced": Scanner()},
+                language=language,
+                max_scan_chars=10_000,
+                on_failure=_no_failure,
             ),
             policy=lambda: a_policy(POLICY),
             models=catalogue(*(upstream.model for upstream in upstreams)),
@@ -295,3 +299,11 @@ def test_what_a_stream_brought_before_it_failed_was_used_all_the_same() -> None:
     usage = shop.ledger.only.attempts[0].usage
     assert usage is not None
     assert (usage.completion_tokens, usage.estimated) == (2, True)
+
+
+def test_an_answer_that_is_too_long_to_be_held_back_is_sent_as_it_comes() -> None:
+    endless = FakeUpstream(SMALL, [f"{'x' * 8_000_001} y...", UpstreamBroken("cut off")])
+    shop = Shop(endless, FakeUpstream(LARGE, ["A las nueve"]), route="whole")
+    got = asyncio.run(shop.answer(stream=True))
+    assert got.raw.count(b"x") > 8_000_000
+    assert b"event: error\n" in got.raw

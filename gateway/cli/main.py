@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "Run the gateway.",
     "explain": "Signals, rule, route and ladder for a query; no call is made.",
     "check": "Check policies: references, dead rules, proof of each guarantee, cases.",
+    "policy": "What is in force and was: history, diff, apply, rollback.",
     "report": "What was spent and saved.",
     "keys": "Callers' keys: create, list, revoke.",
     "models": "The models; `models pull NAME` fetches weights.",

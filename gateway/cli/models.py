@@ -20,7 +20,7 @@ from gateway.ledger.prices import Machine, Price, PriceBook, load_prices
 from gateway.settings import Settings, load_settings
 from gateway.types import Model, Zone
 from gateway.upstreams import weights
-from gateway.upstreams.base import Health
+from gateway.upstreams.base import Health, Upstream
 from gateway.upstreams.discover import discover
 from gateway.upstreams.openai_http import Pool
 from gateway.upstreams.registry import build
@@ -66,32 +66,30 @@ def pull(name: str, sha256: str) -> None:
 
 
 async def _asked(settings: Settings, *, ask: bool) -> tuple[Sequence[Model], dict[str, Health]]:
-    """The models, configured or found, and what each endpoint says."""
+    """The models, configured or found, as their adapters describe them, and what each endpoint says."""
     models: Sequence[Model] = settings.catalogue()
     if not models and settings.discover:
         models = await discover(os.environ, own_port=settings.port)
-    if not ask:
-        return models, {}
     pool = Pool()
     try:
-        states = await asyncio.gather(*(_health(model, pool) for model in models))
+        upstreams = [build(model, pool) for model in models]
+        states = await asyncio.gather(*(_health(upstream) for upstream in upstreams)) if ask else []
+        await asyncio.gather(*(upstream.aclose() for upstream in upstreams))
     finally:
         await pool.aclose()
-    return models, {model.id: state for model, state in zip(models, states, strict=True)}
+    return [upstream.model for upstream in upstreams], dict(zip((model.id for model in models), states, strict=False))
 
 
-async def _health(model: Model, pool: Pool) -> Health:
+async def _health(upstream: Upstream) -> Health:
+    model = upstream.model
     if model.provider == "embedded":  # asking would load it
         there = weights.find(model.model) is not None
-        return Health(there, "" if there else f"weights missing: cauce models pull {model.model}")
-    upstream = build(model, pool)
+        return Health(there, "" if there else weights.missing(model.model, model.id))
     try:
         async with asyncio.timeout(_HEALTH_S):
             return await upstream.health()
     except TimeoutError:
         return Health(ready=False, detail="no answer")
-    finally:
-        await upstream.aclose()
 
 
 def _prices(settings: Settings) -> Callable[[Model], Price | None]:

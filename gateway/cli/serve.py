@@ -58,14 +58,19 @@ def _greet(gateway: Gateway, settings: Settings) -> None:
             click.echo(f"       {model.notice}")
     if all(model.zone is Zone.PREMISES for model in parts.models.values()):
         click.echo("  no model off the premises: the ladder is local. Set OPENAI_API_KEY, say, to add one.")
-    click.echo(f"  policy {parts.policy.name}@{parts.policy.revision}")
-    click.echo(f"\nCauce answers on http://{settings.host}:{settings.port}/v1 (console: http://{settings.host}:{settings.port}/console)")
+    policy = parts.policy.current()
+    click.echo(f"  policy {policy.name}@{policy.revision}, followed in {parts.policy.file}")
+    click.echo(
+        f"\nCauce answers on http://{settings.host}:{settings.port}/v1 (console: http://{settings.host}:{settings.port}/console)"
+    )
     click.echo(f"Try it:\n  {curl_line(settings.port)}\n")
 
 
 def run(gateway: Gateway, settings: Settings) -> None:
     """Serve until told to stop; then finish what is in flight, for half a minute at the most."""
-    protocol = type("Protocol", (BoundedProtocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+    limits = settings.limits
+    clocks = {"header_timeout_s": limits.header_timeout_s, "unread_timeout_s": limits.unread_timeout_s}
+    protocol = type("Protocol", (BoundedProtocol,), clocks)
     server = uvicorn.Server(
         uvicorn.Config(
             gateway,

@@ -7,7 +7,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gateway.types import Guarantee, Model
+from gateway.policy.rules import Policy
+from gateway.types import Model
 
 _PAGES: Final = Environment(
     loader=PackageLoader("gateway.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -42,15 +43,13 @@ _WORDS: Final = {
 }
 
 
-def home(
-    *, models: Iterable[Model], policy: str, revision: str, guarantees: Iterable[Guarantee], curl: str, language: str
-) -> str:
+def home(*, models: Iterable[Model], policy: Policy, curl: str, language: str) -> str:
     """The overview: what is served, under which policy, and how to call it."""
     return _PAGES.get_template("home.html").render(
         models=list(models),
-        policy=policy,
-        revision=revision,
-        guarantees=list(guarantees),
+        policy=policy.name,
+        revision=policy.revision,
+        guarantees=policy.guarantees,
         curl=curl,
         language=language,
         t=_WORDS[language],

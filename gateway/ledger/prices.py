@@ -144,13 +144,12 @@ def _seed(model: str, provider: str, base_url: str, day: dt.date) -> Price | Non
     if by_address and not base_url:
         return None
     try:
-        found = genai_prices.calc_price(
-            genai_prices.Usage(input_tokens=1, output_tokens=1),
-            model_ref=model,
-            provider_id=None if by_address else _SEED_PROVIDERS.get(provider, provider),
-            provider_api_url=base_url if by_address else None,
-            genai_request_timestamp=when,
-        )
+        one = genai_prices.Usage(input_tokens=1, output_tokens=1)
+        if by_address:
+            found = genai_prices.calc_price(one, model, provider_api_url=base_url, genai_request_timestamp=when)
+        else:
+            name = _SEED_PROVIDERS.get(provider, provider)
+            found = genai_prices.calc_price(one, model, provider_id=name, genai_request_timestamp=when)
     except LookupError:
         return None
 

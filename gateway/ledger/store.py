@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ _log = logging.getLogger("cauce.ledger")
 _BATCH = 512
 _RETRY_S = 0.25
 _MAX_WAITING = 100_000
+_WAL_WAITS_S = (0.02, 0.1, 0.5, 1.0)
 _SLOW_S = 1.0  # a healthy database takes milliseconds for a batch
 _entry_values = attrgetter(*entries.columns.keys())
 _attempt_values = attrgetter(*attempts.columns.keys())
@@ -39,7 +41,9 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(url)
     except (ArgumentError, ModuleNotFoundError) as error:
         hint = "pip install 'cauce[postgres]'" if isinstance(error, ModuleNotFoundError) else "sqlite:///cauce.db"
-        raise ConfigError(f"ledger: {url.rsplit('@', maxsplit=1)[-1]!r} cannot be opened: {error}. Try {hint}") from error
+        raise ConfigError(
+            f"ledger: {url.rsplit('@', maxsplit=1)[-1]!r} cannot be opened: {error}. Try {hint}"
+        ) from error
     try:
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
@@ -54,10 +58,22 @@ def _prepare_sqlite(engine: Engine) -> None:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
 
     @event.listens_for(engine, "connect")
-    def _pragmas(connection: object, _record: object) -> None:
-        # WAL: readers never block the writer, and a commit needs no fsync to survive the death of the process.
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
-            connection.execute(f"PRAGMA {pragma}").close()  # type: ignore[attr-defined]
+    def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        _use_wal(connection)
+        for pragma in ("synchronous=NORMAL", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """WAL: readers never block the writer, and a commit needs no fsync to survive the death of the process."""
+    for wait_s in _WAL_WAITS_S:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError:  # another process makes the same new file: here SQLite does not wait by itself
+            time.sleep(wait_s)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL").close()
 
 
 def migrate(engine: Engine) -> None:

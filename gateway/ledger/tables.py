@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyC
 
 from gateway.ledger.entry import AttemptEntry, Entry
 
-HEAD = "0001"  # the newest migration
+HEAD = "0002"  # the newest migration
 metadata = MetaData()
 
 
@@ -45,5 +45,12 @@ keys = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger),
     Column("revoked_us", BigInteger),
+)
+policies = Table(
+    "policies",
+    metadata,
+    Column("since_us", BigInteger, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("name", "revision", "who", "file", "text")),
+    PrimaryKeyConstraint("since_us", "revision"),
 )
 alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))  # alembic's own

@@ -163,6 +163,10 @@ class PrivacyScanner:
             raise ConfigError(f"privacy: {operating_point!r} is not an operating point; take one of {', '.join(points)}")
         return cls(PrivacyModel.load(artifacts, encoder or Encoder.load(artifacts)), points[operating_point])
 
+    def at(self, point: OperatingPoint) -> PrivacyScanner:
+        """The same model, cut at another operating point."""
+        return PrivacyScanner(self._model, point)
+
     def scan(self, parts: Sequence[Part]) -> Detection:
         """The class of all parts together: the highest of any, and of what neighbouring user turns make together."""
         results: list[tuple[int, _PartResult]] = []

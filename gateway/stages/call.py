@@ -11,7 +11,7 @@ from gateway.types import Answer, Attempt, Decision, Exchange, Inbound, Model, O
 from gateway.upstreams.base import Call, Upstream
 
 
-def open_door(
+def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     inbound: Inbound, model: Model, *, gate: Gate, signals: Signals, decision: Decision, logprobs: bool
 ) -> Released[Call]:
     """The caller's body, released to one model; raises `GateRefused`."""

@@ -5,7 +5,7 @@ Fails closed: a detector that raises, or that cannot read what it was given, yie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,10 +35,11 @@ class Scanner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """The classes that the policy names for what could not be read, and for a scan that failed."""
+    """How the policy wants a text read: where the scan cuts, and the classes of what could not be read or failed."""
 
     unreadable: DataClass = DataClass.SPECIAL
     failure: DataClass = DataClass.SPECIAL
+    operating_point: str = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,24 @@ class Moment:
 
 
 class Classifier:
-    """The models of one process, asked for one request at a time. `on_failure` hears of each scan that failed."""
+    """The models of one process, asked for one request at a time; a scanner for each operating point.
 
-    __slots__ = ("_language", "_max_chars", "_on_failure", "_scanner", "_scorer")
+    `on_failure` hears of each scan that failed.
+    """
+
+    __slots__ = ("_language", "_max_chars", "_on_failure", "_scanners", "_scorer")
 
     def __init__(
         self,
         *,
         scorer: Scorer,
-        scanner: Scanner,
+        scanners: Mapping[str, Scanner],
         language: Callable[[str], str],
         max_scan_chars: int,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._scorer = scorer
-        self._scanner = scanner
+        self._scanners = scanners
         self._language = language
         self._max_chars = max_scan_chars
         self._on_failure = on_failure
@@ -101,7 +105,7 @@ class Classifier:
         if sum(len(part.text) for part in inbound.parts) > self._max_chars:
             return _unreadable("oversize", unread.unreadable)
         try:
-            detection = self._scanner.scan(inbound.parts)
+            detection = self._scanners[unread.operating_point].scan(inbound.parts)
         except Exception as error:
             self._on_failure(error)
             return _unreadable("scan_failed", unread.failure)

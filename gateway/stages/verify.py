@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import orjson
 
@@ -73,7 +73,7 @@ def _against_schema(value: object, schema: dict[str, object]) -> str:
     return "" if validator.is_valid(value) else "it breaks the schema"
 
 
-def _fetch_nothing(uri: str) -> object:
+def _fetch_nothing(uri: str) -> NoReturn:
     raise ValueError(f"schemas are not fetched: {uri}")
 
 

@@ -89,6 +89,9 @@ class Metrics:
         self.scan_failures = Counter("cauce_privacy_scan_failures", "Privacy scans that failed.", registry=r)
         self.ledger_failures = Counter("cauce_ledger_failures", "Ledger writes that failed.", registry=r)
         self.crashes = Counter("cauce_crashes", "Requests that ended in a fault of the gateway's own.", registry=r)
+        self.policy_reloads = Counter(
+            "cauce_policy_reloads", "Changed policy files: put in force, or refused.", ["outcome"], registry=r
+        )
         self.in_flight = Gauge(
             "cauce_requests_in_flight", "Requests being served.", multiprocess_mode="livesum", registry=r
         )

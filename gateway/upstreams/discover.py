@@ -1,4 +1,4 @@
-"""Models without configuration: local servers on their usual ports, cloud keys in the environment, the embedded model."""
+"""Models without configuration: local servers on their usual ports, keys in the environment, the embedded model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def _probe(session: aiohttp.ClientSession, name: str, url: str) -> Model |
     timeout = aiohttp.ClientTimeout(total=_PROBE_S)
     try:
         async with session.get(f"{url}/models", timeout=timeout, allow_redirects=False) as response:
-            if response.status != 200 or (response.content_length or 0) > _MAX_LIST_BYTES:  # noqa: PLR2004
+            if response.status != 200 or (response.content_length or 0) > _MAX_LIST_BYTES:
                 return None
             listed = await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):

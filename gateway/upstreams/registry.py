@@ -63,6 +63,7 @@ _BUILDERS: Final[dict[str, Callable[[Model, Pool], Upstream]]] = {
     "embedded": _embedded,
     "fake": _fake,
 }
+PROVIDERS: Final = tuple(_BUILDERS)
 
 
 def build(model: Model, pool: Pool) -> Upstream:

@@ -23,8 +23,8 @@ class ClientGone(Exception):
 async def read_body(receive: Receive, *, content_length: int | None, max_bytes: int, timeout_s: float) -> bytes:
     """The whole body.
 
-    Raises `BodyTooLarge` before reading when the length says so, else as soon as the limit is passed; `BodyTimeout` when
-    it does not arrive within `timeout_s`; `ClientGone` when the client leaves.
+    Raises `BodyTooLarge` before reading when the length says so, else as soon as the limit is passed; `BodyTimeout`
+    when it does not arrive within `timeout_s`; `ClientGone` when the client leaves.
     """
     if content_length is not None and content_length > max_bytes:
         raise _too_large(max_bytes)
@@ -63,9 +63,8 @@ async def discard(receive: Receive) -> None:
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"the request body is larger than {max_bytes / 1e6:.0f} MB: send less, or raise limits.max_body_mb in cauce.yaml"
-    )
+    size = f"{max_bytes / 1e6:.0f} MB"
+    return BodyTooLarge(f"the request body is larger than {size}: send less, or raise limits.max_body_mb in cauce.yaml")
 
 
 def _too_slow(timeout_s: float) -> BodyTimeout:

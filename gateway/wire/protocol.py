@@ -1,6 +1,8 @@
-"""uvicorn's HTTP protocol with two limits that it lacks: headers that do not end in time, or not in size.
+"""uvicorn's HTTP protocol with three limits that it lacks.
 
-Both are answered in OpenAI's error shape and the connection is closed. Tied to uvicorn 0.54's `HttpToolsProtocol`.
+Headers that do not end in time, or not in size, are answered in OpenAI's error shape, and the connection is closed. A
+client that does not read its answer is left: it would hold an upstream call without end. Tied to uvicorn 0.54's
+`HttpToolsProtocol`.
 """
 
 from __future__ import annotations
@@ -23,22 +25,25 @@ _REASONS = {400: b"Bad Request", 408: b"Request Timeout"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. `header_timeout_s` is set by the composition root on a subclass."""
+    """One connection. Its times are set by the composition root on a subclass."""
 
     header_timeout_s: float = 10.0
+    unread_timeout_s: float = 60.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never says anything is closed as an idle one."""
         self._in_headers = False
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._refused = False
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.header_timeout_s, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock with the connection."""
+        """Forget the clocks with the connection."""
         self._stop_clock()
+        self._stop_waiting()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -66,6 +71,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(BadRequest(f"the headers are larger than {_MAX_HEADER_BYTES // 1024} kB"))
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered, or not at all."""
+        super().pause_writing()
+        self._stop_waiting()
+        self._unread = self.loop.call_later(self.unread_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads."""
+        self._stop_waiting()
+        super().resume_writing()
+
+    def _stop_waiting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP is told so in the same shape as every other error."""

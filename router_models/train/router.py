@@ -11,7 +11,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +34,7 @@ from router_models.train.router_data import (
     varied,
 )
 from router_models.train.router_net import Net, as_onnx
+from router_models.train.watcher import Printed, Watcher
 
 SEED = 20261125
 MEMBERS = 4
@@ -49,33 +49,6 @@ _SAME_BATCH = 64
 _DOUBTFUL_SHARE = 0.05  # of the training texts: those on which the members agree least
 _MEAN_SCALE = 5.6  # a unit vector of 128 numbers to a standard deviation of a half
 Floats = npt.NDArray[np.float32]
-
-
-class Watcher(Protocol):
-    """Who looks on while a model is trained. What it is told changes nothing in the training."""
-
-    def begins(self, what: str, steps: int) -> None:
-        """A part of the work begins, so many steps long; the part before it is done."""
-        ...
-
-    def step(self, said: str = "") -> None:
-        """One step is done; `said` is how it stands."""
-        ...
-
-
-class Printed:
-    """A line for each part and for every fourth step that says something."""
-
-    def begins(self, what: str, steps: int) -> None:
-        """Print the part's name."""
-        self._done, self._steps = 0, steps
-        print(what)
-
-    def step(self, said: str = "") -> None:
-        """Print every fourth."""
-        self._done += 1
-        if said and self._done % 4 == 0:
-            print(f"  {self._done}/{self._steps}: {said}")
 
 
 @dataclass(frozen=True, slots=True)

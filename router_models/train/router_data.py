@@ -154,7 +154,7 @@ def varied(row: Row, chance: random.Random, filler: list[str]) -> Row:
     elif draw < 0.44:
         text = without_accents(text).replace("¿", "").replace("¡", "")
     elif draw < 0.54:
-        text = _slipped(text, chance)
+        text = slipped(text, chance)
     elif draw < 0.58:
         text = f'"{text}"'
     elif draw < 0.60:
@@ -164,7 +164,7 @@ def varied(row: Row, chance: random.Random, filler: list[str]) -> Row:
     return replace(row, text=text)
 
 
-def _slipped(text: str, chance: random.Random) -> str:
+def slipped(text: str, chance: random.Random) -> str:
     """Two neighbouring letters swapped, or one left out."""
     if len(text) < 5:
         return text

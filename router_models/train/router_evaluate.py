@@ -1,10 +1,9 @@
-"""What `cauce router evaluate` measures: ours beside chance, length, word n-grams and the oracle, on sets never trained on."""
+"""What `cauce router evaluate` measures of scores: ours beside chance, length, word n-grams and the oracle."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,14 @@ class Bench:
 
 
 def read_benches(folder: Path) -> list[Bench]:
-    """The dev rows of the training set, and the four published benches."""
+    """The dev rows of the training set, and those of the four published benches that are there."""
     dev = [row for row in read_outcomes(folder) if row.dev]
-    benches = [Bench("dev", [row.text for row in dev], [row.slm for row in dev], [row.llm for row in dev])]
+    benches = (
+        [Bench("dev", [row.text for row in dev], [row.slm for row in dev], [row.llm for row in dev])] if dev else []
+    )
     for name in BENCHES:
+        if not (folder / f"{name}.jsonl.gz").is_file():
+            continue
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         benches.append(
@@ -68,7 +71,7 @@ def _tfidf(folder: Path) -> Ranking:
     rows = [row for row in read_outcomes(folder) if not row.dev and row.source not in LEFT_OUT]
     pipeline = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), Ridge(alpha=2.0))
     pipeline.fit([row.text for row in rows], [row.llm - row.slm for row in rows])
-    return lambda texts: pipeline.predict(texts).tolist()  # type: ignore[no-any-return]
+    return lambda texts: pipeline.predict(texts).tolist()
 
 
 def ranked(bench: Bench, ranking: Ranking, *, resamples: int) -> Measured:
@@ -84,28 +87,35 @@ def oracle(bench: Bench, *, resamples: int) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """The same question in English and Spanish."""
+    """The same question in English and Spanish: how the two gains go together, and the mean of Spanish - English."""
 
+    source: str
     rows: int
     correlation: Interval
     shift: Interval
 
 
-def read_parallel(folder: Path) -> list[tuple[str, str]]:
-    """English and Spanish of each question of `parallel_xlingual`."""
-    with gzip.open(folder / "parallel_xlingual.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [(row["text_en"], row["text_es"]) for row in rows if row.get("text_en") and row.get("text_es")]
+def read_parallel(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """English and Spanish of each question of `parallel_xlingual`, by source."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    file = folder / "parallel_xlingual.jsonl.gz"
+    if not file.is_file():
+        return found
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            if row.get("text_en") and row.get("text_es"):
+                found.setdefault(row["source"], []).append((row["text_en"], row["text_es"]))
+    return found
 
 
-def parallel(model: RouterModel, pairs: Sequence[tuple[str, str]], *, resamples: int) -> Parallel:
+def parallel(model: RouterModel, source: str, pairs: Sequence[tuple[str, str]], *, resamples: int) -> Parallel:
     """Whether a question's gain depends on its language."""
     english, spanish = (np.array([model.read(text).gain for text in side]) for side in zip(*pairs, strict=True))
 
     def figures(rows: Any) -> tuple[float, float]:
         return rank_correlation(english[rows], spanish[rows]), float((spanish[rows] - english[rows]).mean())
 
-    return Parallel(len(pairs), *intervals(figures, len(pairs), resamples=resamples))
+    return Parallel(source, len(pairs), *intervals(figures, len(pairs), resamples=resamples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,32 @@ def _best(chances: Sequence[float]) -> int:
     return chances.index(max(chances))
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Expected calibration error of `slm_success` against measured outcomes."""
+
+    name: str
+    rows: int
+    said: float
+    measured: float
+    error: float
+
+
+def calibrations(model: RouterModel, rows: Sequence[Row]) -> list[Calibration]:
+    """On dev rows of the sources that were trained on, which calibration was fitted on, and of those left out."""
+    parts = {
+        "sources trained on": [row for row in rows if row.source not in LEFT_OUT],
+        "sources left out": [row for row in rows if row.source in LEFT_OUT],
+    }
+    lines = []
+    for name, some in parts.items():
+        if some:
+            said, real = [model.read(row.text).slm_success for row in some], [row.slm for row in some]
+            error = calibration_error(said, real)
+            lines.append(Calibration(name, len(some), float(np.mean(said)), float(np.mean(real)), error))
+    return lines
+
+
 def confusions(model: RouterModel, rows: Sequence[Row]) -> dict[str, list[tuple[str, str, int]]]:
     """The most frequent mistakes: said instead of true, and how often."""
     counts: dict[str, dict[tuple[str, str], int]] = {"task": {}, "domain": {}}
@@ -157,20 +193,3 @@ def confusions(model: RouterModel, rows: Sequence[Row]) -> dict[str, list[tuple[
         kind: [(*key, n) for key, n in sorted(found.items(), key=lambda item: -item[1])[:8]]
         for kind, found in counts.items()
     }
-
-
-def latency(model: RouterModel, *, runs: int = 300) -> list[tuple[int, float, float]]:
-    """Tokens, and p50 and p99 of reading such a text, in milliseconds. A fresh text each time: nothing is remembered."""
-    words = ("la factura de este mes trae un cargo que no reconozco y quiero saber de dónde sale "
-             "please compare both plans for a family of four and tell me which one is cheaper").split()  # fmt: skip
-    lines = []
-    for tokens in (20, 200, 4000):
-        times = []
-        for run in range(runs):
-            text = " ".join(words[(run * 7 + n) % len(words)] for n in range(tokens))
-            started = time.perf_counter()
-            model.read(text)
-            times.append(1e3 * (time.perf_counter() - started))
-        times.sort()
-        lines.append((tokens, times[len(times) // 2], times[int(0.99 * len(times))]))
-    return lines

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sentencepiece import sentencepiece_model_pb2
+from sentencepiece import sentencepiece_model_pb2  # type: ignore[attr-defined,unused-ignore]
 
 from router_models import encoder, manifest
 
@@ -45,7 +45,7 @@ def derive(models: Path, out: Path) -> None:
 
 def _sentencepiece(source: dict[str, Any]) -> bytes:
     """A Hugging Face Unigram tokenizer as a SentencePiece model: same pieces, ids and scores, no normalising."""
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     unknown = source["model"]["unk_id"]
     for number, (text, score) in enumerate(source["model"]["vocab"]):
         piece = model.pieces.add()

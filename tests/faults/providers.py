@@ -146,6 +146,12 @@ async def never_ends(request: Request, wire: Wire) -> None:
         await asyncio.sleep(0.02)
 
 
+async def floods(_request: Request, wire: Wire) -> None:
+    await wire.begin_stream()
+    while True:
+        await wire.chunk(delta("Hola " * 10_000))
+
+
 async def _first_piece(request: Request, wire: Wire) -> None:
     await _begin(request, wire)
     await wire.chunk(FIRST if request.body.get("stream") else HALF_ANSWER)
@@ -193,10 +199,11 @@ IN_THE_MIDDLE: Final[dict[str, tuple[Handler, int, str]]] = {
 _HANDLERS: Final[dict[str, Handler]] = {
     **{name: handler for name, (handler, _, _) in (BEFORE | IN_THE_MIDDLE).items()},
     "rejects": rejects,
+    "floods": floods,
     "counts-nothing": counts_nothing,
     "sound": openai,
 }
-FAULTY: Final = tuple(name for name in _HANDLERS if name != "sound")
+FAULTY: Final = tuple(name for name in _HANDLERS if name not in {"floods", "sound"})
 
 
 async def provider(request: Request, wire: Wire) -> None:

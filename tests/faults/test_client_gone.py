@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.running import Running, running
 from tests.upstreams.loopback import Server
 from tests.upstreams.threaded import served
 
-MODELS = ("hangs", "fails", "begins-and-hangs", "hangs-in-the-middle", "never-ends", "sound")
+MODELS = ("hangs", "fails", "begins-and-hangs", "hangs-in-the-middle", "never-ends", "floods", "sound")
 POLICY = """
 version: 1
 routes:
@@ -36,7 +37,7 @@ def config(port: int) -> str:
         )
 
     models = "".join(model(name, name) for name in MODELS) + model("narrow", "hangs", ", max_in_flight: 1")
-    return f"models:\n{models}cache: {{enabled: false}}\n"
+    return f"models:\n{models}cache: {{enabled: false}}\nlimits: {{unread_timeout_s: 0.7}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,25 @@ def test_a_client_that_leaves_in_mid_stream_is_booked_with_what_it_received(
     assert booked(gateway, row) == [(model, "aborted")]
     assert row["estimated"] == 1
     assert row["completion_tokens"] >= 1 if model == "never-ends" else row["completion_tokens"] == 1
+
+
+def test_a_client_that_stays_and_does_not_read_is_left(gateway: Running, upstream: Server) -> None:
+    before = count(gateway)
+    with a_client(gateway, "floods", stream=True):
+        eventually(lambda: upstream.busy == 1)
+        eventually(lambda: upstream.busy == 0)
+    row = only_entry_after(gateway, before)
+    assert how(row) == ("aborted", 200, "")
+    assert row["completion_tokens"] > 1
+
+
+def test_a_client_that_reads_slowly_is_not_left(gateway: Running, upstream: Server) -> None:
+    with a_client(gateway, "floods", stream=True) as wire:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            assert wire.recv(1_000_000)
+            time.sleep(0.05)
+        assert upstream.busy == 1
 
 
 def test_an_answer_that_was_held_back_when_its_client_left_was_used_all_the_same(

@@ -17,9 +17,9 @@ from tests.upstreams.loopback import STREAM, completion
 from tests.upstreams.threaded import served
 
 Replies = dict[tuple[str, bool], Future[httpx.Response]]
-QUICK = "{connect_s: 2, first_token_s: 1.2, idle_s: 0.6, total_s: 60}"
+QUICK = "{connect_s: 2, first_token_s: 2, idle_s: 1, total_s: 60}"
 # Where nothing else would end it: a whole answer may take its time to begin.
-SHORT = {"hangs": "{first_token_s: 1.2, total_s: 1.6}", "never-ends": "{total_s: 1.6}"}
+SHORT = {"hangs": "{first_token_s: 2, total_s: 2}", "never-ends": "{total_s: 2}"}
 
 
 def config(port: int) -> str:
@@ -29,8 +29,9 @@ def config(port: int) -> str:
             f"model: served, zone: premises, kind: slm, timeouts: {timeouts}}}\n"
         )
 
-    faulty = "".join(model(name, port, SHORT.get(name, QUICK)) for name in FAULTY)
-    return f"models:\n{faulty}{model('refuses', free_port(), QUICK)}{model('sound', port, '{}')}cache: {{enabled: false}}\n"
+    models = "".join(model(name, port, SHORT.get(name, QUICK)) for name in FAULTY)
+    models += model("refuses", free_port(), QUICK) + model("sound", port, "{}")
+    return f"models:\n{models}cache: {{enabled: false}}\n"
 
 
 def policy() -> str:

@@ -22,8 +22,8 @@ def a_book(**own: Price) -> PriceBook:
 
 
 def a_price(prompt: str = "2", completion: str = "8", cached: str = "0.5", day: str = "2026-01-01") -> Price:
-    nano = [int(Decimal(x) * 10**9) for x in (prompt, completion, cached)]
-    return Price(*nano, dt.date.fromisoformat(day), "contract")
+    input_price, output_price, cached_price = (int(Decimal(x) * 10**9) for x in (prompt, completion, cached))
+    return Price(input_price, output_price, cached_price, dt.date.fromisoformat(day), "contract")
 
 
 def test_a_call_costs_what_the_contract_says_to_the_nano_dollar() -> None:

@@ -72,7 +72,7 @@ class Case:
         self.pipeline = Pipeline(
             classifier=Classifier(
                 scorer=Scorer(),
-                scanner=Scanner(error),
+                scanners={"balanced": Scanner(error)},
                 language=lambda _text: language,
                 max_scan_chars=1000,
                 on_failure=self.failures.append,

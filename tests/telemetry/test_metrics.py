@@ -1,0 +1,112 @@
+"""Labels come from closed sets: whatever a caller sends, no value of a label is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import CauceError, GateRefused
+from gateway.gate import Destination, Gate
+from gateway.stages.verify import CHECKS
+from gateway.telemetry.metrics import Metrics
+from gateway.types import CacheState, DataClass, Outcome, Zone
+from tests.running import Running
+from tests.traffic import MODELS, a_gateway, mixed
+
+
+def codes(kind: type[CauceError] = CauceError) -> set[str]:
+    return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
+
+
+ROUTES = {"", "plain", "climbing", "cutting", "pinned"}
+CLOSED: dict[str, set[str]] = {
+    "route": ROUTES,
+    "model": {"", *MODELS},
+    "outcome": {*Outcome, *codes()},
+    "code": codes() | {"client_closed_request"},
+    "check": set(CHECKS),
+    "kind": {"prompt", "completion"},
+    "state": set(CacheState),
+    "data_class": {data.label for data in DataClass},
+    "zone": {"", *(zone.label for zone in Zone)},
+}
+ODD = [
+    "x" * 5_000,
+    "llevo-31-dias-con-ansiedad",
+    "12345678Z",
+    'a"b\\c',
+    "línea\nnueva",
+    "{{route}}",
+    "near ",
+    "NEAR",
+    "0",
+]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with a_gateway(tmp_path_factory.mktemp("metrics")) as started:
+        yield started
+
+
+def labels(gateway: Running) -> set[tuple[str, str]]:
+    """Every label with its value, buckets left out."""
+    page = httpx.get(f"{gateway.url}/metrics").text
+    return {
+        (name, value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        for name, value in sample.labels.items()
+        if name != "le"
+    }
+
+
+def test_every_label_has_a_value_of_its_closed_set_whatever_was_sent(gateway: Running) -> None:
+    mixed(gateway)
+    asked = {"messages": [{"role": "user", "content": "¿A qué hora abren?"}]}
+    for odd in ODD:
+        said = odd.strip().encode("unicode_escape").decode()
+        requests = [
+            ({**asked, "model": odd}, {}),
+            ({**asked, "user": odd, "metadata": {"route": odd}}, {}),
+            ({**asked, odd: odd}, {}),
+            (asked, {"x-cauce-data-class": said}),
+            (asked, {"x-cauce-tags": said}),
+            (asked, {"user-agent": "x" * 60, "x-request-id": "12345678Z"}),
+        ]
+        for body, headers in requests:
+            httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=30)
+    after = labels(gateway)
+    assert {value for name, value in after if value not in CLOSED[name]} == set()
+    assert {name for name, _ in after} == CLOSED.keys()
+
+
+def test_paths_that_do_not_exist_leave_no_label(gateway: Running) -> None:
+    before = labels(gateway)
+    for path in ("/v1/12345678Z", "/llevo-31-dias", "/v1/models/12345678Z"):
+        assert httpx.get(f"{gateway.url}{path}").status_code == 404
+    assert labels(gateway) == before
+
+
+def test_a_first_refusal_of_the_gate_is_an_increase() -> None:
+    metrics = Metrics()
+    gate = Gate(on_refusal=metrics.refused)
+
+    def refusals() -> float | None:
+        return metrics.registry.get_sample_value(
+            "cauce_gate_refusals_total", {"data_class": "personal", "zone": "world"}
+        )
+
+    assert refusals() == 0
+    with pytest.raises(GateRefused):
+        gate.release("text", data=DataClass.PERSONAL, limit=Zone.PREMISES, destination=Destination("far", Zone.WORLD))
+    assert refusals() == 1
+
+
+def test_the_metrics_of_one_gateway_are_its_own() -> None:
+    first, second = Metrics(), Metrics()
+    first.crashes.inc()
+    assert second.registry.get_sample_value("cauce_crashes_total") == 0

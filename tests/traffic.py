@@ -1,0 +1,79 @@
+"""A gateway with good, bad and absent models on loopback, and requests of every kind for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.running import Running, running
+from tests.witness import witnesses
+
+# A model's name, zone, kind, and how its server behaves.
+MODELS = {
+    "near": ("premises", "slm", "good"),
+    "poor": ("premises", "slm", "poor"),
+    "cutting": ("premises", "slm", "cut"),
+    "far": ("world", "llm", "good"),
+    "unpriced": ("world", "llm", "good"),
+    "failing": ("world", "llm", "fail"),
+    "absent": ("world", "llm", "refuse"),
+}
+POLICY = """
+version: 1
+guarantees: [{data: personal, stays: premises}]
+routes:
+  plain: {try: [near]}
+  climbing: {try: [poor, far], verify: [finish], cache: false}
+  cutting: {try: [cutting], mode: streamed, cache: false}
+rules: [{name: personal-stays, when: {data: ">= personal"}, use: plain}]
+default: plain
+"""
+PRICES = """
+far: {prompt: 2.0, cached: 0.5, completion: 8.0, from: 2020-01-01, source: contract}
+"""
+
+
+@contextlib.contextmanager
+def a_gateway(folder: Path) -> Iterator[Running]:
+    """One that listens, with its servers behind it."""
+    with witnesses({name: how for name, (_, _, how) in MODELS.items()}) as servers:
+        lines = ["discover: false", "prices: prices.yaml", "baseline: far", "models:"]
+        for name, (zone, kind, _) in MODELS.items():
+            where = f"base_url: 'http://127.0.0.1:{servers[name].port}/v1'"
+            lines.append(
+                f"  {name}: {{provider: openai-compatible, {where}, model: m-{name}, zone: {zone}, kind: {kind}}}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "prices.yaml").write_text(PRICES, encoding="utf-8")
+        with running(folder, "\n".join(lines), policy=POLICY) as gateway:
+            yield gateway
+
+
+def mixed(gateway: Running) -> list[int]:
+    """Requests of every kind; their statuses."""
+    kinds: list[tuple[dict[str, Any], Mapping[str, str]]] = [
+        ({}, {}),
+        ({}, {}),  # the cache answers
+        ({}, {"cache-control": "no-cache"}),
+        ({"stream": True}, {"cache-control": "no-cache"}),
+        ({"model": "far"}, {"cache-control": "no-cache"}),
+        ({"model": "unpriced"}, {"cache-control": "no-cache"}),
+        ({"model": "climbing"}, {}),
+        ({"model": "climbing", "stream": True}, {}),
+        ({"model": "cutting", "stream": True}, {}),
+        ({"model": "failing"}, {}),
+        ({"model": "absent"}, {}),
+        ({"model": "no-such-model"}, {}),
+        ({"model": "far"}, {"x-cauce-data-class": "personal"}),
+        ({"messages": [{"role": "user", "content": "Mi DNI es 12345678Z"}]}, {}),
+        ({"messages": "nothing"}, {}),
+    ]
+    asked = {"messages": [{"role": "user", "content": "¿A qué hora abren?"}]}
+    with httpx.Client(base_url=gateway.base_url, timeout=30) as client:
+        return [
+            client.post("/chat/completions", json={**asked, **body}, headers=said).status_code for body, said in kinds
+        ]
