@@ -92,6 +92,8 @@ class Metrics:
         self.policy_reloads = Counter(
             "cauce_policy_reloads", "Changed policy files: put in force, or refused.", ["outcome"], registry=r
         )
+        for outcome in ("in_force", "refused"):
+            self.policy_reloads.labels(outcome)
         self.in_flight = Gauge(
             "cauce_requests_in_flight", "Requests being served.", multiprocess_mode="livesum", registry=r
         )

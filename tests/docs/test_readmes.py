@@ -1,4 +1,4 @@
-"""The pages that people read first say what is so: examples load, commands and files are there, links lead somewhere."""
+"""The pages that people read first say what is so: examples load, commands and files exist, links lead somewhere."""
 
 from __future__ import annotations
 
