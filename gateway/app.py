@@ -42,7 +42,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.types import ANONYMOUS, Cloud, DataClass, Inbound, Model, Signals, Zone
 from gateway.upstreams.base import Upstream
 from gateway.upstreams.health import CloudHealth
-from gateway.upstreams.openai_http import Pool
+from gateway.upstreams.pool import Pool
 from gateway.upstreams.registry import build
 from gateway.wire.body import App, Receive, Scope, Send
 from gateway.wire.chat import read_chat
@@ -301,15 +301,16 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         models=catalogue,
         metrics=metrics,
         status=state,
-        explain=lambda signals, decision, *, language: explained(
-            signals, decision, policy=policy.current(), models=catalogue, language=language
+        explain=lambda signals, decision, *, requested, language: explained(
+            signals, decision, policy=policy.current(), models=catalogue, requested=requested, language=language
         ),
-        home=lambda: home(
+        home=lambda language: home(
             models=catalogue.values(),
             policy=policy.current(),
             curl=curl_line(settings.port),
-            language=settings.language,
+            language=language,
         ),
+        language=settings.language,
     )
     return Gateway(parts, chat=chat, pages=pages)
 

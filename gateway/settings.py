@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -55,7 +55,7 @@ class ModelSettings(_Frozen):
     modalities: tuple[Literal["text", "image", "audio", "file"], ...] = Field(("text",), description="what it can read")
     tools: bool = Field(True, description="whether it takes tools")
     notice: str = Field("", description="sent to the caller in x-cauce-notice")
-    options: dict[str, str] = Field(
+    options: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
         default_factory=dict, description="the provider's own settings: region, project_id, ..."
     )
 

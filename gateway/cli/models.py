@@ -22,7 +22,7 @@ from gateway.types import Model, Zone
 from gateway.upstreams import weights
 from gateway.upstreams.base import Health, Upstream
 from gateway.upstreams.discover import discover
-from gateway.upstreams.openai_http import Pool
+from gateway.upstreams.pool import Pool
 from gateway.upstreams.registry import build
 
 _HEALTH_S = 5.0

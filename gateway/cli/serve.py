@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import gc
 import logging
 import os
 import signal
+import socket
 from pathlib import Path
 
 import click
@@ -28,17 +30,37 @@ _log = logging.getLogger("cauce")
 @click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
 @click.option("--policy", type=click.Path(path_type=Path), help="Policy file; over the one in cauce.yaml.")
 @click.option("--host", help="Address to listen on; anything but loopback needs a key first.")
-@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any that is free.")
 def command(config: Path | None, policy: Path | None, host: str | None, port: int | None) -> None:
     """Run the gateway."""
     settings = load_settings(config)
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update=changes)
     configure(settings.log_level)
-    models = configured_models(settings)
-    gateway = build_gateway(settings, models, policy_path=policy)
-    _greet(gateway, settings)
-    run(gateway, settings)
+    with _bound(settings) as door:
+        settings = settings.model_copy(update={"port": door.getsockname()[1]})
+        models = configured_models(settings)
+        gateway = build_gateway(settings, models, policy_path=policy)
+        _greet(gateway, settings)
+        run(gateway, settings, door)
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The address, taken before anything is promised there; raises `ConfigError`. Nobody is let in yet."""
+    host = settings.host.strip("[]")
+    door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((host, settings.port))
+    except OSError as error:
+        door.close()
+        hint = (
+            "another program listens there; choose another port with --port"
+            if error.errno == errno.EADDRINUSE
+            else error
+        )
+        raise ConfigError(f"cannot listen on {settings.host}, port {settings.port}: {hint}") from error
+    return door
 
 
 def configured_models(settings: Settings) -> tuple[Model, ...]:
@@ -66,7 +88,7 @@ def _greet(gateway: Gateway, settings: Settings) -> None:
     click.echo(f"Try it:\n  {curl_line(settings.port)}\n")
 
 
-def run(gateway: Gateway, settings: Settings) -> None:
+def run(gateway: Gateway, settings: Settings, door: socket.socket) -> None:
     """Serve until told to stop; then finish what is in flight, for half a minute at the most."""
     limits = settings.limits
     clocks = {"header_timeout_s": limits.header_timeout_s, "unread_timeout_s": limits.unread_timeout_s}
@@ -74,8 +96,6 @@ def run(gateway: Gateway, settings: Settings) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             gateway,
-            host=settings.host,
-            port=settings.port,
             http=protocol,
             ws="none",
             loop="uvloop",
@@ -93,7 +113,7 @@ def run(gateway: Gateway, settings: Settings) -> None:
     # uvicorn raises the signal again when it has stopped: a stop that went well ends with 0, not with the signal.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
-        server.run()
+        server.run(sockets=[door])
     except KeyboardInterrupt:
         _log.info("stopped", extra=fields(port=settings.port))
 

@@ -52,7 +52,7 @@ class Entry:
     duration_us: int
     classify_us: int
     first_byte_us: int | None
-    signals: str  # JSON: every score and label that the policy looked at
+    signals: str  # JSON: every score and label that the policy looked at, unrounded: it is replayed under other policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
         int(exchange.seconds * 1e6),
         int(exchange.classify_seconds * 1e6),
         _microseconds(exchange.first_byte_seconds),
-        _signals(signals) if signals else "{}",
+        _signals(signals, _asked(exchange)) if signals else "{}",
     )
 
 
@@ -186,12 +186,17 @@ def _baseline(exchange: Exchange, model: Model | None, prices: PriceBook) -> Cha
     return prices.baseline(sent[-1].usage if sent else None, exchange.received_ns)
 
 
-def _signals(signals: Signals) -> str:
+def _asked(exchange: Exchange) -> str:
+    """The name that the policy was asked for; only one that it knew, since any other could be a text."""
+    return exchange.inbound.model if exchange.inbound and exchange.decision else ""
+
+
+def _signals(signals: Signals, requested: str) -> str:
     return _json(
         {
-            "slm_success": round(signals.slm_success, 4),
-            "gain": round(signals.gain, 4),
-            "stay_score": round(signals.stay_score, 4),
+            "slm_success": signals.slm_success,
+            "gain": signals.gain,
+            "stay_score": signals.stay_score,
             "task": signals.task,
             "domain": signals.domain,
             "data": signals.data.label,
@@ -205,6 +210,8 @@ def _signals(signals: Signals) -> str:
             "cloud": str(signals.cloud),
             "hour": signals.hour,
             "low_confidence": signals.low_confidence,
+            "tags": signals.caller.tags,
+            "requested": requested,
         }
     )
 

@@ -94,11 +94,15 @@ class PriceBook:
         known, has an unknown cost.
         """
         model = attempt.model
-        if model.zone is Zone.PREMISES and model.id not in self._own:
+        if self.by_time(model):
             return Charge(self._machine.cost(attempt.seconds), "machine time", "")
         if attempt.usage is None:
             return FREE if attempt.outcome in _NEVER_BILLED else UNKNOWN
         return self._priced(model, attempt.usage, attempt.started_ns)
+
+    def by_time(self, model: Model) -> bool:
+        """Whether a model costs machine time: it is on the premises and has no price of its own."""
+        return model.zone is Zone.PREMISES and model.id not in self._own
 
     def baseline(self, usage: Usage | None, at_ns: int) -> Charge:
         """What this usage would have cost from the baseline model."""

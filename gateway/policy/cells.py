@@ -69,7 +69,7 @@ class Space:
     """The cells that some conditions make, and questions about them."""
 
     def __init__(self, conditions: Iterable[Condition]) -> None:
-        leaves = [leaf for condition in conditions for leaf in _leaves(condition)]
+        leaves = [leaf for condition in conditions for leaf in leaves_of(condition)]
         self.axes: tuple[Axis, ...] = tuple(_axes(leaves))
         self._numbers: Mapping[str, int] = {axis.name: number for number, axis in enumerate(self.axes)}
         self.full: Box = tuple(axis.full for axis in self.axes)
@@ -138,12 +138,13 @@ class Space:
 # --- axes -----------------------------------------------------------------------------------------------------------
 
 
-def _leaves(condition: Condition) -> Iterator[Leaf]:
+def leaves_of(condition: Condition) -> Iterator[Leaf]:
+    """The comparisons that a condition is made of."""
     if isinstance(condition, Not):
-        yield from _leaves(condition.part)
+        yield from leaves_of(condition.part)
     elif isinstance(condition, AllOf | AnyOf):
         for part in condition.parts:
-            yield from _leaves(part)
+            yield from leaves_of(part)
     else:
         yield condition
 

@@ -6,11 +6,12 @@ A counter-example that `check` prints is read again by the same names, so it can
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ruamel.yaml.nodes import Node, SequenceNode
 
+from gateway.errors import BadRequest
 from gateway.policy.problems import near
 from gateway.policy.source import Source, choice, entries, fields, flag, items, scalar
 from gateway.policy.vocabulary import CALLER_FIELDS, SIGNALS, Form, Signal
@@ -46,6 +47,57 @@ def as_values(signals: Signals) -> dict[str, Any]:
 
 def _caller_values(caller: Caller) -> dict[str, Any]:
     return {"key": caller.id, "team": caller.team, "app": caller.app, "tags": list(caller.tags)}
+
+
+def from_values(values: Mapping[str, Any]) -> Signals:
+    """Signals out of plain values, as `as_values` and the ledger say them; what is not there keeps its default.
+
+    Raises `BadRequest` for what no signal can be.
+    """
+    given = {name: value for name, value in values.items() if name not in NOT_SIGNALS}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in SIGNALS:
+            raise BadRequest(f"there is no signal {name!r}.{near(name, SIGNALS)}")
+        if name != "difficulty":
+            found[name] = _plain(SIGNALS[name], value)
+        elif "slm_success" not in given:
+            found["slm_success"] = 1.0 - _plain(SIGNALS[name], value)
+    return Signals(**found)
+
+
+def _plain(signal: Signal, value: Any) -> Any:
+    """One value, as the field of `Signals` has it."""
+    form = signal.form
+    if form is Form.AMOUNT and value is None:
+        return None
+    if form in {Form.NUMBER, Form.AMOUNT} and _is_number(value) and signal.low <= value <= signal.high:
+        return value
+    if form in {Form.COUNT, Form.HOUR} and type(value) is int and signal.low <= value <= signal.high:
+        return value
+    if form is Form.FLAG and isinstance(value, bool):
+        return value
+    if form is Form.KINDS and isinstance(value, list) and all(kind in signal.values for kind in value):
+        return frozenset(value)
+    if form is Form.CALLER and isinstance(value, dict) and set(value) <= set(CALLER_FIELDS):
+        return _plain_caller(value)
+    if form is Form.CLASS and value in signal.values:
+        return DataClass[value.upper()]
+    if form is Form.WORD and isinstance(value, str) and (signal.open or value in signal.values):
+        return Cloud(value) if signal.name == "cloud" else value
+    raise BadRequest(f"{signal.name}: {value!r} is none of its values")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _plain_caller(value: Mapping[str, Any]) -> Caller:
+    texts = {name: value.get(name) or "" for name in ("key", "team", "app")}
+    tags = value.get("tags") or []
+    if not all(isinstance(text, str) for text in (*texts.values(), *tags)):
+        raise BadRequest("caller: key, team, app and each of the tags are texts")
+    return Caller(texts["key"] or Caller().id, texts["team"], texts["app"], tuple(tags))
 
 
 def unusual(signals: Signals, *, always: tuple[str, ...] = ()) -> dict[str, Any]:

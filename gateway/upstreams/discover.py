@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
 
+from gateway.telemetry.logs import fields
 from gateway.types import Model, Timeouts, Zone
+from gateway.upstreams.registry import NEEDS_LITELLM
 from gateway.upstreams.weights import SMOLLM2
 
+_log = logging.getLogger("cauce")
 _PORTS: Final = {"ollama": 11434, "lmstudio": 1234, "llamacpp": 8080, "vllm": 8000}
 _PROBE_S: Final = 0.5
 _MAX_LIST_BYTES: Final = 1_000_000
 _NOT_FOR_CHAT: Final = re.compile(r"embed|bge-|e5-|minilm|rerank|whisper|tts|clip|guard", re.IGNORECASE)
-# Environment variable: provider, and the models that it switches on, the one to climb to first.
-_CLOUD: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "OPENAI_API_KEY": ("openai", ("gpt-4.1",)),
-    "ANTHROPIC_API_KEY": ("anthropic", ("claude-sonnet-4-5",)),
-    "GEMINI_API_KEY": ("gemini", ("gemini-2.5-pro",)),
-    "MISTRAL_API_KEY": ("mistral", ("mistral-large-latest",)),
-    "GROQ_API_KEY": ("groq", ("llama-3.3-70b-versatile",)),
-    "DEEPSEEK_API_KEY": ("deepseek", ("deepseek-chat",)),
-    "XAI_API_KEY": ("xai", ("grok-4",)),
+# Environment variable: provider, and the model that it switches on. The first is the first to climb to.
+_CLOUD: Final = {
+    "OPENAI_API_KEY": ("openai", "gpt-4.1"),
+    "ANTHROPIC_API_KEY": ("anthropic", "claude-sonnet-4-5"),
+    "GEMINI_API_KEY": ("gemini", "gemini-2.5-pro"),
+    "MISTRAL_API_KEY": ("mistral", "mistral-large-latest"),
+    "GROQ_API_KEY": ("groq", "llama-3.3-70b-versatile"),
+    "DEEPSEEK_API_KEY": ("deepseek", "deepseek-chat"),
+    "XAI_API_KEY": ("xai", "grok-4"),
 }
 
 
@@ -42,19 +47,28 @@ def embedded() -> Model:
     """The model that is part of the product."""
     return Model(
         "demo", "embedded", SMOLLM2.name, Zone.PREMISES, "slm",
-        timeouts=Timeouts(first_token_s=60, total_s=300), notice=SMOLLM2.notice, tools=False,
+        timeouts=Timeouts(first_token_s=60, total_s=300),
     )  # fmt: skip
 
 
-def cloud(environ: Mapping[str, str]) -> list[Model]:
-    """The models of each provider whose key is set."""
-    return [
-        Model(name.replace(":", "-"), provider, name, Zone.WORLD, "llm", api_key=environ[variable],
-              modalities=frozenset({"text", "image"}))
-        for variable, (provider, names) in _CLOUD.items()
-        if environ.get(variable)
-        for name in names
-    ]  # fmt: skip
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def cloud(environ: Mapping[str, str], *, installed: Callable[[str], bool] = _installed) -> list[Model]:
+    """The models of each provider whose key is set, and whose adapter is installed: a stray key stops no start."""
+    found = []
+    for variable, (provider, name) in _CLOUD.items():
+        if not (key := environ.get(variable)):
+            continue
+        if provider in NEEDS_LITELLM and not installed("litellm"):
+            _log.warning(
+                "a key is set whose provider needs an extra: pip install 'cauce[litellm]'", extra=fields(key=variable)
+            )
+            continue
+        sees = frozenset({"text", "image"})
+        found.append(Model(name, provider, name, Zone.WORLD, "llm", api_key=key, modalities=sees))
+    return found
 
 
 async def _probe(session: aiohttp.ClientSession, name: str, url: str) -> Model | None:
@@ -65,7 +79,7 @@ async def _probe(session: aiohttp.ClientSession, name: str, url: str) -> Model |
             if response.status != 200 or (response.content_length or 0) > _MAX_LIST_BYTES:
                 return None
             listed = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
         return None
     if not isinstance(listed, dict) or not isinstance(entries := listed.get("data"), list):
         return None

@@ -31,7 +31,8 @@ from gateway.telemetry.logs import fields
 from gateway.types import Answer, Model
 from gateway.upstreams import weights
 from gateway.upstreams.base import Call, Health
-from gateway.upstreams.openai_http import OpenAIUpstream, Pool
+from gateway.upstreams.openai_http import OpenAIUpstream
+from gateway.upstreams.pool import Pool
 
 _log = logging.getLogger("cauce.embedded")
 _CONTEXT: Final = 2048

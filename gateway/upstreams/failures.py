@@ -27,12 +27,16 @@ from gateway.types import Model, Part
 _MAX_MESSAGE_CHARS: Final = 300
 _MAX_RETRY_AFTER_S: Final = 3600.0
 _SECRETS: Final = re.compile(r"\b(?:sk|pk|rk|key|gsk|xai|hf|nvapi|ghp|eyJ|AIza|AKIA)[-_A-Za-z0-9*.]{8,}|Bearer\s+\S+")
-# Each has its own words for a prompt that does not fit: OpenAI, vLLM, llama.cpp, Mistral, TGI, Anthropic, Gemini.
+# Each has its own words for a prompt that does not fit: OpenAI, vLLM, llama.cpp, Mistral, TGI, Anthropic, Gemini,
+# Bedrock, watsonx.
 _CONTEXT: Final = re.compile(
-    r"context.{0,20}(?:length|size|window)|maximum context|prompt is too long|too many (?:input )?tokens|"
-    r"input token count|max_new_tokens|exceeds the maximum number of tokens",
+    r"context.{0,20}(?:length|size|window|limit)|maximum context|(?:prompt|input) is too long|"
+    r"too many (?:input )?tokens|input token count|max_new_tokens|exceeds the maximum number of tokens|"
+    r"number of input tokens|input tokens exceed",
     re.IGNORECASE,
 )
+# Gemini and IBM's IAM say it with a 400, as if the request were wrong.
+_KEY: Final = re.compile(r"api[_ ]key (?:not valid|expired|could not be found)", re.IGNORECASE)
 _FILTER: Final = re.compile(r"content[ _]management[ _]policy|content[ _]filter|content[ _]policy", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
@@ -44,17 +48,31 @@ _WRONG_REQUEST: Final = frozenset({400, 404, 409, 413, 415, 422})
 _ANSWERED: Final = 200
 
 
+def error_of(body: object) -> object:
+    """The error object in the body of a status that is not 200, wherever the provider puts it."""
+    if isinstance(body, list):  # Gemini, of a stream
+        body = body[0] if body else None
+    if not isinstance(body, dict):
+        return {}
+    if isinstance(errors := body.get("errors"), list) and errors:  # watsonx
+        return errors[0]
+    return body.get("error", body)
+
+
 def said(model: Model, error: object, *, status: int, retry_after: str | None = None) -> UpstreamError:
     """A provider's error object (or string) and status as one of ours."""
     fields = error if isinstance(error, dict) else {"message": error}
     code = fields.get("code") or fields.get("type") or ""
     if status == _ANSWERED and isinstance(code, int) and 400 <= code < 600:
         status = code  # an error inside a good answer brings its own status
-    message = str(fields.get("message") or "")
+    code = str(code)
+    message = str(fields.get("message") or fields.get("Message") or "")
     text = f"{model.id}: {clean(message, model)}"
-    kind = _by_words(str(code), message, status)
+    kind = _by_words(code, message, status)
     if kind is not None:
         return kind(text, upstream=model.id)
+    if status == 400 and _KEY.search(message):
+        status = 401
     if status in _BUSY or code in _BUSY_CODES:
         return UpstreamOverloaded(text, upstream=model.id, retry_after_s=seconds(retry_after))
     return _by_status(model, text, status, in_shape=bool(message))

@@ -18,14 +18,17 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import orjson
+from yarl import URL
 
-from gateway.errors import ConfigError, UpstreamError, UpstreamRejected, UpstreamTimeout, UpstreamUnreachable
+from gateway.errors import ConfigError, UpstreamError, UpstreamRejected
 from gateway.gate import Released
 from gateway.sse import DONE
 from gateway.types import Answer, Model
 from gateway.upstreams.base import Call, Health
 from gateway.upstreams.failures import broken, said
-from gateway.upstreams.openai_http import Pool, read_answer
+from gateway.upstreams.litellm_wire import Wire
+from gateway.upstreams.openai_http import read_answer
+from gateway.upstreams.pool import Pool, translated
 from gateway.upstreams.slots import Slots
 
 # Options in cauce.yaml, by provider, and what LiteLLM calls them.
@@ -49,6 +52,12 @@ _FIELDS: Final = frozenset(
         "parallel_tool_calls", "logprobs", "top_logprobs", "reasoning_effort", "thinking", "modalities", "top_k",
     }
 )  # fmt: skip
+# Where a provider is when base_url does not say it.
+_HOSTS: Final = {
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+    "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
+}
 _PREFIX: Final = re.compile(r"^(?:litellm\.\w+:\s*)+(?:\w+Exception\s*-?\s*)?")
 _INNER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
@@ -65,20 +74,23 @@ class LiteLLMUpstream:
         self._pool = pool
         self._slots = Slots(model)
         self._fixed = _fixed_arguments(model)
+        self._origin = URL(model.base_url or _HOSTS[model.provider].format(**model.options)).origin()
 
     async def complete(self, call: Released[Call]) -> Answer:
         """The whole answer, in the chat-completion shape."""
         body = self._arguments(call.value)
         await self._slots.take()
+        wire = Wire(self.model, self._pool, origin=self._origin)
         try:
             litellm = await _library()
             async with asyncio.timeout(self.model.timeouts.total_s):
-                answer = await litellm.acompletion(**body, shared_session=self._pool.session())
+                answer = await litellm.acompletion(**body, client=_client(wire))
             shaped = answer.model_dump(mode="json", exclude_none=True)
-        except Exception as error:  # LiteLLM raises whatever its translation or the provider's client happens to raise
-            raise self._translated(error) from error
+        except Exception as error:  # LiteLLM raises whatever its translation happens to raise
+            raise self._translated(error, wire) from error
         finally:
             self._slots.give()
+            wire.close()
         raw = orjson.dumps(_plain(shaped))
         return read_answer(self.model, raw, shaped, hide_logprobs=call.value.logprobs)
 
@@ -88,29 +100,25 @@ class LiteLLMUpstream:
         limits = self.model.timeouts
         chunks: Any = None
         await self._slots.take()
+        wire = Wire(self.model, self._pool, origin=self._origin)
         try:
             litellm = await _library()
-            async with asyncio.timeout(limits.total_s) as whole:
-                async with asyncio.timeout(limits.first_token_s):
-                    chunks = await litellm.acompletion(**body, shared_session=self._pool.session())
-                    chunk = await anext(chunks, None)
-            ends_at = whole.when()
-            ended = False
+            async with asyncio.timeout(limits.first_token_s):
+                chunks = await litellm.acompletion(**body, client=_client(wire))
+                chunk = await anext(chunks, None)
             while chunk is not None:
-                shaped = _plain(chunk.model_dump(mode="json", exclude_none=True))
-                ended = ended or any(choice.get("finish_reason") for choice in shaped.get("choices", ()))
-                yield _event(shaped)
-                async with asyncio.timeout_at(_soonest(limits.idle_s, ends_at)):
-                    chunk = await anext(chunks, None)
+                yield _event(_plain(chunk.model_dump(mode="json", exclude_none=True)))
+                chunk = await anext(chunks, None)
         except GeneratorExit:
             raise
         except Exception as error:  # as above
-            raise self._translated(error) from error
+            raise self._translated(error, wire) from error
         finally:
             self._slots.give()
             if chunks is not None:
                 await chunks.aclose()
-        if not ended:
+            wire.close()
+        if chunks.received_finish_reason is None:  # LiteLLM would make one up
             raise broken(self.model, "ended its stream without a finish reason")
         yield DONE
 
@@ -133,14 +141,12 @@ class LiteLLMUpstream:
             body["logprobs"] = True
         return {**body, **self._fixed}
 
-    def _translated(self, error: BaseException) -> UpstreamError:
-        if isinstance(error, UpstreamError):
-            return error
-        name, kind = self.model.id, type(error).__name__
-        if isinstance(error, TimeoutError) or kind == "Timeout":
-            return UpstreamTimeout(f"{name} gave no answer in time", upstream=name)
-        if kind == "APIConnectionError" and not _INNER_MESSAGE.search(str(error)):
-            return UpstreamUnreachable(f"{name} cannot be reached: is the network up, is base_url right?", upstream=name)
+    def _translated(self, error: BaseException, wire: Wire) -> UpstreamError:
+        if wire.failure is not None:
+            return wire.failure
+        if isinstance(error, TimeoutError):
+            return translated(self.model, error)
+        kind = type(error).__name__
         status = getattr(error, "status_code", None)
         if not isinstance(status, int) or status < 400:
             return broken(self.model, f"sent an answer that cannot be translated ({kind})")
@@ -176,8 +182,9 @@ def _fixed_arguments(model: Model) -> dict[str, Any]:
 def _import() -> Any:
     """LiteLLM, told to stay at home: no `.env` file, no price list from the network, no logging of content."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
     os.environ["LITELLM_MODE"] = "PRODUCTION"
-    litellm = importlib.import_module("litellm")
+    litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
     litellm.redact_messages_in_exceptions = True
@@ -208,9 +215,13 @@ def _event(chunk: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
-def _soonest(idle_s: float, ends_at: float | None) -> float:
-    at = asyncio.get_running_loop().time() + idle_s
-    return at if ends_at is None else min(at, ends_at)
+def _client(wire: Wire) -> Any:
+    """What LiteLLM asks through, for one call."""
+    importlib.import_module("litellm._internal_context").is_internal_call.set(True)
+    handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    handler = handlers.AsyncHTTPHandler(transport=wire, follow_redirects=False)
+    handler.client = handler.client  # so it counts as ours, and no task is made to close it
+    return handler
 
 
 def _fetches(messages: object) -> bool:

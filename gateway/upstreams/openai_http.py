@@ -1,107 +1,28 @@
 """Every server that speaks OpenAI's chat-completion API: OpenAI itself, vLLM, Ollama, llama.cpp, LM Studio, TGI, ...
 
-One pooled client for all of them. The caller's body goes out with the upstream's own model name and key, and with
-headers of our own only; what comes back is relayed as it came. Each read has a limit of its own: aiohttp 3.14 neither
-ends nor fails a read when a chunk's size is broken in mid-stream.
+The caller's body goes out with the upstream's own model name and key, and with headers of our own only; what comes back
+is relayed as it came.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import aiohttp
 import orjson
-from aiohttp.client_proto import ResponseHandler
 
-from gateway.errors import UpstreamError, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
+from gateway.errors import UpstreamError
 from gateway.gate import Released
 from gateway.sse import Aligner, events, has_done, payload, read_usage
 from gateway.types import Answer, Model
 from gateway.upstreams.base import Call, Health
 from gateway.upstreams.failures import broken, said
+from gateway.upstreams.pool import TRANSPORT_ERRORS, Deadline, Pool, error_body, read_whole, refused, translated
 from gateway.upstreams.slots import Slots
 
-MAX_ANSWER_BYTES: Final = 64_000_000
-_MAX_ERROR_BYTES: Final = 65_536
-_ERROR_S: Final = 2.0  # for the reason of a failure that is known already
-_KEEP_ALIVE_S: Final = 30.0
-_STALE_TRIES: Final = 3
 _LINGER_S: Final = 1.0
-_TRANSPORT_ERRORS: Final = (TimeoutError, aiohttp.ClientError, OSError)
-# Whether the request that is being sent had a connection made for it; read where it fails, in the same task.
-_fresh: Final = contextvars.ContextVar("fresh", default=True)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Takes note of new connections: only on an old one can a failure mean that the server had just closed it."""
-
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
-        _fresh.set(True)
-        return await super()._create_connection(*args, **kwargs)
-
-
-class Pool:
-    """The one client session, made on the running loop when it is first needed."""
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    def session(self) -> aiohttp.ClientSession:
-        """The session: no cookies, no proxies from the environment, no limit of its own on connections."""
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=_Connector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEEP_ALIVE_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                trust_env=False,
-            )
-        return self._session
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-
-
-class _Deadline:
-    """Ends a response whose next piece does not come: one timer a response, moved by a number a piece."""
-
-    __slots__ = ("_at", "_end", "_handle", "_loop", "_response")
-
-    def __init__(self, response: aiohttp.ClientResponse, *, end: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._response = response
-        self._end = end
-        self._at = self._end
-        self._handle: asyncio.TimerHandle | None = None
-
-    def within(self, seconds: float) -> None:
-        """The next piece must come within this time."""
-        self._at = min(self._loop.time() + seconds, self._end)
-        if self._handle is None or self._handle.when() > self._at:
-            self.stop()
-            self._handle = self._loop.call_at(self._at, self._check)
-
-    def rest(self) -> None:
-        """A piece has come; until the next is asked for, the time is not the upstream's."""
-        self._at = self._end
-
-    def _check(self) -> None:
-        if self._loop.time() < self._at:
-            self._handle = self._loop.call_at(self._at, self._check)
-            return
-        self._handle = None
-        # Waking the reader with an error is what works whatever state the parser is in.
-        self._response.content.set_exception(TimeoutError())
-
-    def stop(self) -> None:
-        """Forget the timer."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
 
 class OpenAIUpstream:
@@ -126,9 +47,9 @@ class OpenAIUpstream:
         try:
             async with asyncio.timeout(limits.total_s):
                 response = await self._post(call.value)
-                raw = await self._read(response, MAX_ANSWER_BYTES)
-        except _TRANSPORT_ERRORS as error:
-            raise self._translated(error) from error
+                raw = await read_whole(self.model, response)
+        except TRANSPORT_ERRORS as error:
+            raise translated(self.model, error) from error
         finally:
             self._slots.give()
             if response is not None:
@@ -140,7 +61,7 @@ class OpenAIUpstream:
         limits = self.model.timeouts
         await self._slots.take()
         response: aiohttp.ClientResponse | None = None
-        deadline: _Deadline | None = None
+        deadline: Deadline | None = None
         clock = asyncio.get_running_loop().time
         started = clock()
         try:
@@ -148,7 +69,7 @@ class OpenAIUpstream:
                 response = await self._post(call.value)
             if response.content_type != "text/event-stream":
                 raise await self._no_stream(response)
-            deadline = _Deadline(response, end=started + limits.total_s)
+            deadline = Deadline(response, end=started + limits.total_s)
             deadline.within(started + limits.first_token_s - clock())
             read, aligner = response.content.readany, Aligner()
             while data := await read():
@@ -168,8 +89,8 @@ class OpenAIUpstream:
                     return
                 deadline.within(limits.idle_s)
             raise broken(self.model, "ended its stream before the answer was complete")
-        except _TRANSPORT_ERRORS as error:
-            raise self._translated(error) from error
+        except TRANSPORT_ERRORS as error:
+            raise translated(self.model, error) from error
         except ValueError as error:
             raise broken(self.model, f"sent a stream that cannot be read: {error}") from error
         finally:
@@ -203,21 +124,11 @@ class OpenAIUpstream:
         """The response, its status 200; raises `UpstreamError` for any other."""
         data = orjson.dumps(self._body(call))
         headers = {**self._headers, "x-request-id": call.request_id}
-        for number in range(_STALE_TRIES):
-            _fresh.set(False)
-            try:
-                response = await self._pool.session().post(
-                    self._url, data=data, headers=headers, timeout=self._connect, allow_redirects=False
-                )
-                break
-            except aiohttp.ClientConnectionError:
-                # The server closed a kept connection while we took it: nothing was asked yet, so ask on another.
-                if _fresh.get() or number == _STALE_TRIES - 1:
-                    raise
+        response = await self._pool.post(self._url, data=data, headers=headers, connect_s=self.model.timeouts.connect_s)
         if response.status == 200:
             return response
         try:
-            raise await self._refused(response)
+            raise await refused(self.model, response)
         finally:
             response.close()
 
@@ -229,29 +140,6 @@ class OpenAIUpstream:
         if call.logprobs:
             body["logprobs"] = True
         return body
-
-    async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
-        """The whole body; raises `UpstreamBroken` past the limit."""
-        limits = self.model.timeouts
-        content = response.content
-        if content.is_eof():
-            return content.read_nowait()
-        if (response.content_length or 0) > limit:
-            raise broken(self.model, f"sent an answer of more than {limit // 1000} kB")
-        pieces: list[bytes] = []
-        size = 0
-        deadline = _Deadline(response, end=asyncio.get_running_loop().time() + limits.total_s)
-        try:
-            deadline.within(limits.idle_s)
-            while piece := await content.readany():
-                size += len(piece)
-                if size > limit:
-                    raise broken(self.model, f"sent an answer of more than {limit // 1000} kB")
-                pieces.append(piece)
-                deadline.within(limits.idle_s)
-        finally:
-            deadline.stop()
-        return b"".join(pieces)
 
     def _answer(self, raw: bytes, *, hide_logprobs: bool) -> Answer:
         try:
@@ -275,8 +163,8 @@ class OpenAIUpstream:
                 ) as response,
             ):
                 status = response.status
-        except _TRANSPORT_ERRORS as error:
-            return Health(ready=False, detail=self._translated(error).message)
+        except TRANSPORT_ERRORS as error:
+            return Health(ready=False, detail=translated(self.model, error).message)
         if status in {401, 403} or status >= 500:
             return Health(ready=False, detail=said(self.model, "", status=status).message)
         return Health(ready=True)  # a server that does not know the question is there
@@ -284,41 +172,12 @@ class OpenAIUpstream:
     async def aclose(self) -> None:
         """The pool owns the connections."""
 
-    # --- what went wrong, in our words -----------------------------------------------------------------------------
-
-    def _translated(self, error: BaseException) -> UpstreamError:
-        name, where = self.model.id, self.model.base_url
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError | ConnectionRefusedError):
-            return UpstreamUnreachable(f"{name} cannot be reached at {where}: is it running?", upstream=name)
-        if isinstance(error, aiohttp.InvalidURL):
-            return UpstreamUnreachable(f"{name}: base_url {where} is not an address", upstream=name)
-        if isinstance(error, TimeoutError):
-            return UpstreamTimeout(
-                f"{name} gave no answer in time: its timeouts in cauce.yaml say how long", upstream=name
-            )
-        if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
-            return broken(self.model, "sent something that is not HTTP, or only a part of it")
-        return UpstreamFailed(f"{name} broke off the connection", upstream=name)
-
-    async def _refused(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        """The error of a status that is not 200. The status counts, whatever its body is."""
-        body = await self._error_body(response)
-        error = body.get("error", body) if isinstance(body, dict) else {}
-        return said(self.model, error, status=response.status, retry_after=response.headers.get("retry-after"))
-
     async def _no_stream(self, response: aiohttp.ClientResponse) -> UpstreamError:
         """A streamed request got something else: perhaps an error in a good status."""
-        body = await self._error_body(response)
+        body = await error_body(self.model, response)
         if isinstance(body, dict) and body.get("error"):
             return said(self.model, body["error"], status=200)
         return broken(self.model, f"answered a streamed request with {response.content_type}")
-
-    async def _error_body(self, response: aiohttp.ClientResponse) -> object:
-        try:
-            async with asyncio.timeout(_ERROR_S):
-                return orjson.loads(await self._read(response, _MAX_ERROR_BYTES))
-        except (*_TRANSPORT_ERRORS, UpstreamError, orjson.JSONDecodeError):
-            return None
 
 
 def read_answer(model: Model, raw: bytes, body: Any, *, hide_logprobs: bool) -> Answer:

@@ -11,7 +11,8 @@ from gateway.errors import ConfigError
 from gateway.types import Model
 from gateway.upstreams.base import Upstream
 from gateway.upstreams.fake import FakeUpstream
-from gateway.upstreams.openai_http import OpenAIUpstream, Pool
+from gateway.upstreams.openai_http import OpenAIUpstream
+from gateway.upstreams.pool import Pool
 
 # Where an OpenAI-compatible provider answers, unless cauce.yaml says otherwise; nothing: it must say so.
 _OPENAI_COMPATIBLE: Final = {
@@ -30,6 +31,9 @@ _OPENAI_COMPATIBLE: Final = {
     "xai": "https://api.x.ai/v1",
 }
 
+# Wire formats that LiteLLM translates to; it is an extra.
+NEEDS_LITELLM: Final = ("anthropic", "gemini", "bedrock", "watsonx")
+
 
 def _openai(model: Model, pool: Pool) -> Upstream:
     url = model.base_url or _OPENAI_COMPATIBLE[model.provider]
@@ -38,10 +42,10 @@ def _openai(model: Model, pool: Pool) -> Upstream:
     return OpenAIUpstream(dataclasses.replace(model, base_url=url), pool)
 
 
-def _litellm(model: Model, _pool: Pool) -> Upstream:
+def _litellm(model: Model, pool: Pool) -> Upstream:
     from gateway.upstreams.litellm_sdk import LiteLLMUpstream  # noqa: PLC0415 - only for those who configure it
 
-    return LiteLLMUpstream(model)
+    return LiteLLMUpstream(model, pool)
 
 
 def _embedded(model: Model, pool: Pool) -> Upstream:
@@ -56,10 +60,7 @@ def _fake(model: Model, _pool: Pool) -> Upstream:
 
 _BUILDERS: Final[dict[str, Callable[[Model, Pool], Upstream]]] = {
     **dict.fromkeys(_OPENAI_COMPATIBLE, _openai),
-    "anthropic": _litellm,
-    "gemini": _litellm,
-    "bedrock": _litellm,
-    "watsonx": _litellm,
+    **dict.fromkeys(NEEDS_LITELLM, _litellm),
     "embedded": _embedded,
     "fake": _fake,
 }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from gateway.errors import BadKey, BadRequest, MissingKey
+from gateway.errors import BadKey, BadRequest, MissingKey, ModelNotAllowed
 from gateway.types import ANONYMOUS, Caller, DataClass
 
 _TAG = re.compile(r"[A-Za-z0-9_.:=/@+-]{1,64}")
@@ -59,6 +59,12 @@ def find_caller(headers: Mapping[bytes, bytes], keys: Keys) -> Caller:
 def _bearer(headers: Mapping[bytes, bytes]) -> str:
     scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def refuse_model(asked: str, caller: Caller) -> None:
+    """Raises `ModelNotAllowed` for a model that the key is not for."""
+    if caller.models is not None and asked not in caller.models:
+        raise ModelNotAllowed(f"this key may use: {', '.join(sorted(caller.models))}", param="model")
 
 
 def raised_class(headers: Mapping[bytes, bytes], caller: Caller) -> DataClass:

@@ -17,7 +17,6 @@ from gateway.errors import (
     CauceError,
     ConfigError,
     InternalError,
-    ModelNotAllowed,
     Overloaded,
     UpstreamError,
     UpstreamRejected,
@@ -28,7 +27,7 @@ from gateway.settings import LimitSettings
 from gateway.types import Exchange, Inbound, Outcome
 from gateway.upstreams.failures import leave_out_quotes
 from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, discard, read_body
-from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
+from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
 from gateway.wire.chat import read_chat
 from gateway.wire.errors import error_body, retry_after
 from gateway.wire.headers import Headers, reply_headers
@@ -166,8 +165,7 @@ class ChatEndpoint:
             cacheable=not _no_cache(headers.get(b"cache-control", b"")),
             max_messages=self._limits.max_messages,
         )
-        if caller.models is not None and inbound.model not in caller.models:
-            raise ModelNotAllowed(f"this key may use: {', '.join(sorted(caller.models))}", param="model")
+        refuse_model(inbound.model, caller)
         return inbound
 
     async def _whole(self, reply: Whole, inbound: Inbound, exchange: Exchange, send: Send, flow: _Flow) -> None:

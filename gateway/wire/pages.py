@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -17,11 +17,17 @@ from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath,
 from gateway.pipeline import Pipeline
 from gateway.settings import LimitSettings
 from gateway.telemetry.metrics import Metrics
-from gateway.types import Exchange, Model
-from gateway.wire.body import ClientGone, read_body
-from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class
+from gateway.types import Exchange, Model, Zone
+from gateway.wire.body import ClientGone, content_length, read_body
+from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
 from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
+
+Language = Literal["es", "en"]
+_LOCAL_ONLY: Final[dict[Language, str]] = {
+    "en": "no model off the premises is configured: every ladder is local",
+    "es": "no hay ningún modelo configurado fuera de las instalaciones: todas las escaleras son locales",
+}
 
 
 class Status(Protocol):
@@ -45,9 +51,10 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
     metrics: Metrics,
     status: Status,
     explain: Callable[..., dict[str, object]],
-    home: Callable[[], str],
+    home: Callable[[Language], str],
+    language: Language,
 ) -> FastAPI:
-    """The application behind every path but the request path's own."""
+    """The application behind every path but the request path's own. `language`: for readers who name none of ours."""
     app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None)
 
     @app.exception_handler(CauceError)
@@ -90,14 +97,14 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
         auto: dict[str, object] = {"id": "auto", "object": "model", "created": created, "owned_by": "cauce"}
         return _json({"object": "list", "data": [auto, *map(listed, models.values())]})
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")
     async def one_model(name: str, request: Request) -> Response:
-        """One configured model."""
+        """One configured model, or `auto`."""
         find_caller(dict(request.scope["headers"]), keys)
         if name == "auto":
             return _json({"id": "auto", "object": "model", "created": created, "owned_by": "cauce"})
         if name not in models:
-            raise UnknownModel(f"there is no model {name!r}: {', '.join(models)}", param="model")
+            raise UnknownModel(f"there is no model {name[:80]!r}: {', '.join(models)}", param="model")
         return _json(listed(models[name]))
 
     @app.post("/v1/route")
@@ -107,7 +114,7 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
         caller = find_caller(headers, keys)
         raw = await read_body(
             request.receive,
-            content_length=None,
+            content_length=content_length(headers.get(b"content-length")),
             max_bytes=int(limits.max_body_mb * 1_000_000),
             timeout_s=limits.body_timeout_s,
         )
@@ -122,9 +129,12 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
             cacheable=False,
             max_messages=limits.max_messages,
         )
+        refuse_model(inbound.model, caller)
         signals, decision = pipeline.choose(inbound, exchange)
-        language = headers.get(b"accept-language", b"en")[:2].decode("latin-1").lower()
-        return _json(explain(signals, decision, language="es" if language == "es" else "en"))
+        spoken = _language(headers, language)
+        local = all(model.zone is Zone.PREMISES for model in models.values())
+        notes = [_LOCAL_ONLY[spoken]] if local else []
+        return _json({**explain(signals, decision, requested=inbound.model, language=spoken), "notes": notes})
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -144,10 +154,11 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/console", response_class=HTMLResponse)
-    async def console() -> Response:
+    async def console(request: Request) -> Response:
         """The page for people."""
+        page = home(_language(dict(request.scope["headers"]), language))
         return HTMLResponse(
-            home(), headers={"content-security-policy": "default-src 'none'; style-src 'self' 'unsafe-inline'"}
+            page, headers={"content-security-policy": "default-src 'none'; style-src 'self' 'unsafe-inline'"}
         )
 
     return app
@@ -161,3 +172,14 @@ def _refusal(error: CauceError, headers: Mapping[str, str] | None = None) -> Res
     request_id = new_request_id()
     ids = {"x-request-id": request_id, "x-cauce-request-id": request_id}
     return _json(error.as_object(request_id), error.status, {**(headers or {}), **ids})
+
+
+def _language(headers: Mapping[bytes, bytes], otherwise: Language) -> Language:
+    """The first of our languages that the reader names."""
+    for named in headers.get(b"accept-language", b"").decode("latin-1").lower().split(","):
+        match named.strip()[:2]:
+            case "es":
+                return "es"
+            case "en":
+                return "en"
+    return otherwise

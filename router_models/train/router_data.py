@@ -176,5 +176,5 @@ def slipped(text: str, chance: random.Random) -> str:
 
 def _with_paste(text: str, chance: random.Random, filler: list[str]) -> str:
     """The question with foreign text pasted after or before it."""
-    paste = "\n".join(chance.sample(filler, k=chance.randint(2, 12)))
+    paste = "\n".join(chance.sample(filler, k=min(chance.randint(2, 12), len(filler))))
     return f"{text}\n\n{paste}" if chance.random() < 0.6 else f"{paste}\n\n{text}"

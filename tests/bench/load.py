@@ -64,7 +64,8 @@ class Client(asyncio.Protocol):
         text = f"ID={self.id.decode()};D={self.options.delay:06d}; {self.filler}"
         stream = ',"stream":true,"stream_options":{"include_usage":true}' if self.options.stream else ""
         body = (
-            f'{{"model":"{self.options.model}","messages":[{{"role":"system","content":"You are a helpful assistant."}},'
+            f'{{"model":"{self.options.model}","messages":['
+            '{"role":"system","content":"You are a helpful assistant."},'
             f'{{"role":"user","content":"{text}"}}],"temperature":0.2,"max_tokens":64{stream}}}'
         ).encode()
         self.parser = httptools.HttpResponseParser(self)
@@ -101,7 +102,7 @@ class Client(asyncio.Protocol):
 
     def problem(self, body: bytes) -> str:
         status = self.parser.get_status_code()
-        if status != 200:  # noqa: PLR2004
+        if status != 200:
             return f"status {status}: {body[:200]!r}"
         marks = _MARK.findall(body)
         wanted = CHUNKS if self.options.stream else 1
@@ -116,7 +117,9 @@ class Client(asyncio.Protocol):
 
 def percentiles(values: list[float]) -> dict[str, float]:
     ordered = sorted(values) or [float("nan")]
-    return {name: round(ordered[int((len(ordered) - 1) * q)], 1) for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return {
+        name: round(ordered[int((len(ordered) - 1) * q)], 1) for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+    }
 
 
 async def run(options: argparse.Namespace) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """`make bench`: the gateway with everything switched on, against nginx and LiteLLM's proxy, paired in one run.
 
-Gateways run on core 0, the fake upstream and the load on core 1; rounds go A B C, C B A, ... Figures are medians over the
-rounds, with the least and the most. CPU is what the process tree used (schedstat), a request: on a shared machine wall
-times lie, and the ratio to nginx in the same run is the figure to trust. nginx and litellm are left out, by name, when
-they are not installed.
+Gateways run on core 0, the fake upstream and the load on core 1; rounds go A B C, C B A, ... Figures are medians over
+the rounds, with the least and the most. CPU is what the process tree used (schedstat), a request: on a shared machine
+wall times lie, and the ratio to nginx in the same run is the figure to trust. nginx and litellm are left out, by name,
+when they are not installed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ _NGINX = """
 worker_processes 1; daemon off; pid {tmp}/nginx.pid; error_log {tmp}/nginx.err;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 10000000; client_body_buffer_size 256k;
- client_body_temp_path {tmp}/b; proxy_temp_path {tmp}/p; fastcgi_temp_path {tmp}/f; uwsgi_temp_path {tmp}/u; scgi_temp_path {tmp}/s;
+ client_body_temp_path {tmp}/b; proxy_temp_path {tmp}/p; fastcgi_temp_path {tmp}/f; uwsgi_temp_path {tmp}/u;
+ scgi_temp_path {tmp}/s;
  upstream up {{ server 127.0.0.1:{up}; keepalive 256; keepalive_requests 10000000; }}
  server {{ listen 127.0.0.1:{port} backlog=1024;
-  location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }} }}
+  location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";
+   proxy_buffering off; }} }} }}
 """
 _CAUCE = """
 port: {port}
@@ -89,7 +91,10 @@ def contestants(tmp: Path, only: set[str]) -> list[Gateway]:
         env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         found.append(Gateway("litellm", 9103, [*proxy, "--num_workers", "1"], env, 0.1))
     else:
-        print("LiteLLM's proxy is not on the path: no ratio to it (pip install 'litellm[proxy]==1.105.1', or LITELLM=its command)")
+        print(
+            "LiteLLM's proxy is not on the path: no ratio to it "
+            "(pip install 'litellm[proxy]==1.105.1', or LITELLM=its command)"
+        )
     return [gateway for gateway in found if not only or gateway.name in only]
 
 
@@ -118,7 +123,7 @@ def start(gateway: Gateway, tmp: Path) -> None:
         ["taskset", "-c", "0", *gateway.command], env=env, stdout=log, stderr=log, start_new_session=True
     )
     began = time.monotonic()
-    while time.monotonic() - began < 120:  # noqa: PLR2004
+    while time.monotonic() - began < 120:
         if gateway.process.poll() is not None:
             raise SystemExit(f"{gateway.name} did not start:\n{(tmp / f'{gateway.name}.log').read_text()[-2000:]}")
         try:
@@ -126,7 +131,10 @@ def start(gateway: Gateway, tmp: Path) -> None:
             break
         except OSError:
             time.sleep(0.05)
-    print(f"{gateway.name}: listening after {time.monotonic() - began:.1f} s, {rss_mb(gateway.process.pid):.0f} MB", flush=True)
+    print(
+        f"{gateway.name}: listening after {time.monotonic() - began:.1f} s, {rss_mb(gateway.process.pid):.0f} MB",
+        flush=True,
+    )
 
 
 def load(gateway: Gateway, arguments: list[str], requests: int) -> dict[str, object]:
@@ -175,9 +183,11 @@ def verdicts(gateways: list[Gateway]) -> None:
         return [a / b for a, b in zip(figure(top, "c64", "cpu_us"), figure(bottom, "c64", "cpu_us"), strict=False)]
 
     if "nginx" in by_name and figure(cauce, "c64", "cpu_us"):
-        print(f"  CPU a request, times nginx's (c64)        {spread(ratio(cauce, by_name['nginx']), 1)}   at most 20, good 12")
+        times = spread(ratio(cauce, by_name["nginx"]), 1)
+        print(f"  CPU a request, times nginx's (c64)        {times}   at most 20, good 12")
     if "litellm" in by_name and figure(cauce, "c64", "cpu_us"):
-        print(f"  CPU a request, LiteLLM's over ours (c64)  {spread(ratio(by_name['litellm'], cauce), 1)}   at least 35, good 60")
+        times = spread(ratio(by_name["litellm"], cauce), 1)
+        print(f"  CPU a request, LiteLLM's over ours (c64)  {times}   at least 35, good 60")
     if figure(cauce, "sse_burst", "cpu_us") and figure(cauce, "c16", "cpu_us"):
         whole = statistics.median(figure(cauce, "c16", "cpu_us"))
         burst = [(value - whole) / CHUNKS for value in figure(cauce, "sse_burst", "cpu_us")]
@@ -185,7 +195,7 @@ def verdicts(gateways: list[Gateway]) -> None:
         print(f"  CPU a relayed chunk, all at once, us      {spread(burst, 1)}   at most 60, good 40")
         print(f"  CPU a relayed chunk, one a ms, us         {spread(drip, 1)}   at most 60, good 40")
     first = figure(cauce, "sse_first", "first_us", "p50")
-    direct = [float(str(run["first_us"]["p50"])) for run in by_name["direct"].runs["sse_first"]] if "direct" in by_name else []  # type: ignore[index]
+    direct = figure(by_name["direct"], "sse_first", "first_us", "p50") if "direct" in by_name else []
     if first and direct:
         added = [(a - b) / 1e3 for a, b in zip(first, direct, strict=False)]
         print(f"  added to the first token, ms              {spread(added, 2)}   at most 3")
@@ -202,14 +212,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--scenarios", default="", help="names, separated by commas")
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--soak", type=int, default=0, help="requests of a last run that only looks for errors and growth")
+    parser.add_argument(
+        "--soak", type=int, default=0, help="requests of a last run that only looks for errors and growth"
+    )
     options = parser.parse_args()
     scenarios = [s for s in SCENARIOS if not options.scenarios or s in options.scenarios.split(",")]
     with tempfile.TemporaryDirectory(prefix="cauce-bench-") as folder:
         tmp = Path(folder)
         gateways = contestants(tmp, set(filter(None, options.only.split(","))))
         upstream = subprocess.Popen(
-            ["taskset", "-c", "1", sys.executable, "-m", "tests.bench.upstream", str(UPSTREAM_PORT)], start_new_session=True
+            ["taskset", "-c", "1", sys.executable, "-m", "tests.bench.upstream", str(UPSTREAM_PORT)],
+            start_new_session=True,
         )
         try:
             time.sleep(0.5)
@@ -238,7 +251,8 @@ def measure(gateways: list[Gateway], tmp: Path, scenarios: list[str], options: a
             before = rss_mb(gateway.process.pid) if gateway.process else 0
             gateway.runs["soak"] = [load(gateway, ["-c", "64"], options.soak)]
             after = rss_mb(gateway.process.pid) if gateway.process else 0
-            print(f"soak: {gateway.runs['soak'][0]['errors']} errors in {options.soak}, RSS {before:.0f} to {after:.0f} MB")
+            errors = gateway.runs["soak"][0]["errors"]
+            print(f"soak: {errors} errors in {options.soak}, RSS {before:.0f} to {after:.0f} MB")
     table("CPU, us a request: median (least-most)", gateways, scenarios, "cpu_us")
     table("latency p50, us", entrants, scenarios, "latency_us", "p50")
     table("first token p50, us", entrants, [s for s in scenarios if s.startswith("sse")], "first_us", "p50")

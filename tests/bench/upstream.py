@@ -56,9 +56,11 @@ class Fake(asyncio.Protocol):
 
 def _whole(request_id: str) -> bytes:
     body = (
-        '{"id":"chatcmpl-fake","object":"chat.completion","created":1700000000,"model":"fake-model","choices":[{"index":0,'
-        f'"message":{{"role":"assistant","content":"ID={request_id} t={time.monotonic_ns()} i=0 The quick brown fox jumps '
-        'over the lazy dog, and the gateway only has to carry this sentence home unharmed."},"finish_reason":"stop"}],'
+        '{"id":"chatcmpl-fake","object":"chat.completion","created":1700000000,"model":"fake-model",'
+        '"choices":[{"index":0,'
+        f'"message":{{"role":"assistant","content":"ID={request_id} t={time.monotonic_ns()} i=0 The quick brown fox '
+        'jumps over the lazy dog, and the gateway only has to carry this sentence home unharmed."},'
+        '"finish_reason":"stop"}],'
         f"{_USAGE}}}"
     ).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)

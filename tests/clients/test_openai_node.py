@@ -34,10 +34,12 @@ def said(gateway: Running) -> dict[str, Any]:
 
 
 def _install() -> None:
-    done = subprocess.run(["npm", "ci", "--silent"], cwd=NODE, capture_output=True, check=False, text=True, timeout=180)
+    command = ["npm", "ci", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    done = subprocess.run(command, cwd=NODE, capture_output=True, check=False, text=True, timeout=300)
     if done.returncode == 0:
         return
-    reason = f"npm ci in tests/clients/node ended with {done.returncode}: {done.stderr.strip()[-200:]}"
+    why = next(iter(done.stderr.splitlines()), "no reason given")
+    reason = f"npm ci in tests/clients/node ended with {done.returncode}: {why}"
     if os.environ.get("CAUCE_REQUIRE_ALL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

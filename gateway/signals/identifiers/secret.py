@@ -157,7 +157,7 @@ def _assignments(scan: Scan) -> Iterator[Found]:
                 yield found("PASSWORD", Kind.CREDENTIAL, match.span(1), LIKELY)
 
 
-_NOT_A_SECRET_NAME = re.compile(r"(?:names?|ids?|files?|paths?|urls?|uris?|types?|size|length|expir\w*|results|words?|ttl|algorithm|policy|rotation|store|vault\w*)[\"'\] ]{0,4}$|public|author|keyword")
+_NOT_A_SECRET_NAME = re.compile(r"(?:names?|ids?|files?|paths?|urls?|uris?|types?|size|length|expir\w*|results|ttl|algorithm|policy|rotation|store|vault\w*)[\"'\] ]{0,4}$|public|author|keyword")
 _STRONG_NAME = re.compile(r"api|secret|token|passw|pwd|clave|auth|credential|access|private")
 _PASSWORD_NAME = re.compile(r"passw|pwd|clave|contrase|passphrase")
 

@@ -1,0 +1,88 @@
+"""LiteLLM's way out: one call over our own pool.
+
+Its own clients follow redirects, take proxies from the environment, ask again after a reset and keep a connection pool
+that nobody closes; and what goes wrong on the way comes out of them in other words for each provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+from yarl import URL
+
+from gateway.errors import UpstreamError, UpstreamFailed
+from gateway.types import Model
+from gateway.upstreams.pool import MAX_ANSWER_BYTES, TRANSPORT_ERRORS, Deadline, Pool, refused, too_large, translated
+
+
+class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
+    """The transport of one call, and the body of its answer.
+
+    `failure` is what went wrong on it, in our words: LiteLLM wraps what it does not know. `origin` is the one place
+    that the call may go to, whatever an environment variable tells LiteLLM.
+    """
+
+    def __init__(self, model: Model, pool: Pool, *, origin: URL) -> None:
+        self.failure: UpstreamError | None = None
+        self._model = model
+        self._pool = pool
+        self._origin = origin
+        self._end = asyncio.get_running_loop().time() + model.timeouts.total_s
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer's head, its status 200; raises `UpstreamError` for any other."""
+        try:
+            self._response = await self._ask(request)
+            if self._response.status != 200:
+                raise await refused(self._model, self._response)
+        except TRANSPORT_ERRORS as error:
+            self.failure = translated(self._model, error)
+            raise self.failure from error
+        except UpstreamError as error:
+            self.failure = error
+            raise
+        return httpx.Response(200, headers=self._response.headers, stream=self, request=request)
+
+    async def _ask(self, request: httpx.Request) -> aiohttp.ClientResponse:
+        url = URL(str(request.url), encoded=True)
+        if url.origin() != self._origin:
+            raise UpstreamFailed(
+                f"{self._model.id}: the call was to go to {url.origin()}, not to {self._origin}: set base_url in "
+                "cauce.yaml; the environment does not count",
+                upstream=self._model.id,
+            )
+        headers = {**request.headers, "accept-encoding": "identity"}
+        connect_s = self._model.timeouts.connect_s
+        return await self._pool.post(url, data=await request.aread(), headers=headers, connect_s=connect_s)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The answer's body as it comes."""
+        assert self._response is not None  # noqa: S101 - tells the type checker that a body comes after its head
+        idle_s, size = self._model.timeouts.idle_s, 0
+        deadline = Deadline(self._response, end=self._end)
+        try:
+            deadline.within(idle_s)
+            while piece := await self._response.content.readany():
+                deadline.rest()
+                size += len(piece)
+                if size > MAX_ANSWER_BYTES:
+                    raise too_large(self._model)
+                yield piece
+                deadline.within(idle_s)
+        except TRANSPORT_ERRORS as error:
+            self.failure = translated(self._model, error)
+            raise self.failure from error
+        except UpstreamError as error:
+            self.failure = error
+            raise
+        finally:
+            deadline.stop()
+
+    def close(self) -> None:
+        """End the call, if it has not ended by itself."""
+        if self._response is not None:
+            self._response.close()
