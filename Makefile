@@ -14,7 +14,7 @@ else
   MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help run setup test check lint bench router reference lock grafana clean soak
+.PHONY: help run setup test check lint bench setup-train router reference lock grafana clean soak
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -70,14 +70,17 @@ $(VENV)/.train: requirements/train.txt $(VENV)/.run
 	@$(INSTALL) -r requirements/train.txt
 	@touch $@
 
+setup-train: $(VENV)/.train ## install what training needs
+
 router: setup $(VENV)/.train ## train the router and privacy models again from DATA
 	@$(BIN)/python -m router_models.train --data $(DATA) --out router_models/artifacts
 
 grafana: setup $(VENV)/.dev ## write the dashboards again
 	@$(BIN)/python grafana/make_dashboards.py
 
-reference: setup $(VENV)/.dev ## write REFERENCE.md again
+reference: setup $(VENV)/.dev ## write REFERENCE.md and the counts in router_models/data/README.md again
 	@$(BIN)/python -m tests.docs.reference
+	@$(BIN)/python -m router_models.train.counts
 
 lock:           ## resolve requirements/*.txt again (needs uv); run.txt is a part of dev.txt
 	@$(LOCK) --extra embedded --extra litellm --extra postgres --extra hub --group build --group dev --group grafana -o requirements/dev.txt

@@ -189,6 +189,8 @@ class Signals:
     cloud: Cloud = Cloud.UP
     hour: int = 12  # 0 to 23, in the policy's time zone
     low_confidence: bool = False
+    draw: float = 0.5  # the conversation's lot, 0 to 0.9999: which canaries and shadows it takes part in
+    held_by: str = ""  # the rule that moved this conversation to a large model, while it is kept there (`sticky`)
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -277,6 +279,10 @@ class Decision:
     policy: str
     policy_revision: str
     skipped: tuple[Skipped, ...] = ()
+    canary: bool = False  # the route is one that the rule's canary names, not the rule's own
+    shadow: tuple[str, ...] = ()  # model ids for a copy of the request: the first that did not answer it gets one
+    sticky: bool = False  # it goes on where an earlier turn of the conversation was moved
+    holds: bool = False  # the rule is sticky: a large model's answer keeps the conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +331,7 @@ class Attempt:
     outcome: str = "ok"  # ok, or the `code` of the error that ended it
     verdict: Verdict = ACCEPTED
     usage: Usage | None = None
+    shadow: bool = False  # a copy for comparison: nobody was sent its answer
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 A text becomes words; each word becomes a vector that depends on the word alone (static multilingual embedding, hashed
 n-grams, shape, whether it is a known name, or the kind of identifier that stands there), so it is made once and kept.
 Two small convolutions then read the words in their order (ONNX), and give a score for the text and one for each word.
+Of a long text they read the windows that the screen, a cheap look at the word vectors, finds most suspect.
 An identifier enters as one word that says its kind and how sure it is: the model learns whose phone it is, and it
 cannot learn a number by heart.
 """
@@ -25,13 +26,37 @@ from router_models.encoder import Encoder
 
 Floats = npt.NDArray[np.float32]
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 FILES: Final = ("privacy.npz", "privacy.onnx", "privacy.json", "privacy-names.txt")
 LEVELS: Final = ("public", "internal", "personal", "special", "secret")
 KINDS: Final = (
-    "identity", "contact", "financial", "location", "dob", "online_id", "minors", "health", "special_other", "criminal", "credential",
-)  # fmt: skip
-SPANS: Final = ("person", "minor", "address", "health", "special", "criminal", "money", "credential", "contact", "dob", "place", "organisation")
+    "identity",
+    "contact",
+    "financial",
+    "location",
+    "dob",
+    "online_id",
+    "minors",
+    "health",
+    "special_other",
+    "criminal",
+    "credential",
+)
+SPANS: Final = (
+    "person",
+    "minor",
+    "address",
+    "health",
+    "special",
+    "criminal",
+    "money",
+    "credential",
+    "contact",
+    "dob",
+    "number",
+    "place",
+    "organisation",
+)
 
 EMBEDDING = 128
 NGRAM_BUCKETS = 8192
@@ -39,6 +64,8 @@ MAX_NGRAMS = 14
 WINDOW = 224  # words the model reads at once
 OVERLAP = 24
 _MAX_WORD = 40
+CHUNK = 32  # words that the screen looks at together
+MAX_WINDOWS = 24  # a longer text is screened, and only its most suspect windows are read
 _MEMO_WORDS = 60_000
 
 _WORD = re.compile(r"[^\W\d_]+|[0-9]+|\n|[^\w\s]|_|[^\W_]")
@@ -46,32 +73,36 @@ _WORD = re.compile(r"[^\W\d_]+|[0-9]+|\n|[^\w\s]|_|[^\W_]")
 SHAPE = 40
 
 
-@dataclass(frozen=True, slots=True)
 class Words:
-    """The words of a text, in order: as written, and where. An identifier is one word: `\\x00LABEL:tier`."""
+    """The words of a text, in order, as written. An identifier is one word: `\\x00LABEL:tier`."""
 
-    names: list[str]
-    starts: list[int]
-    ends: list[int]
+    __slots__ = ("_entities", "_text", "names")
+
+    def __init__(self, text: str, entities: Sequence[tuple[int, int, str]]) -> None:
+        self._text, self._entities = text, entities
+        self.names: list[str] = []
+        position = 0
+        for start, end, name in entities:
+            self.names += _WORD.findall(text, position, max(position, start))
+            self.names.append("\x00" + name)
+            position = max(position, end)
+        self.names += _WORD.findall(text, position)
+
+    def places(self) -> list[tuple[int, int]]:
+        """Where each word stands; worked out only when something was found."""
+        places: list[tuple[int, int]] = []
+        position = 0
+        for start, end, name in [*self._entities, (len(self._text), len(self._text), "")]:
+            places += [match.span() for match in _WORD.finditer(self._text, position, max(position, start))]
+            if name:
+                places.append((start, end))
+            position = max(position, end)
+        return places
 
 
 def split_words(text: str, entities: Sequence[tuple[int, int, str]] = ()) -> Words:
     """Words of a text; `entities` (start, end, name; in order, not overlapping) stand as one word each."""
-    names: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    position = 0
-    for start, end, name in [*entities, (len(text), len(text), "")]:
-        for match in _WORD.finditer(text, position, max(position, start)):
-            names.append(match.group())
-            starts.append(match.start())
-            ends.append(match.end())
-        if name:
-            names.append("\x00" + name)
-            starts.append(start)
-            ends.append(end)
-        position = max(position, end)
-    return Words(names, starts, ends)
+    return Words(text, entities)
 
 
 # ---- one word --------------------------------------------------------------------------------------------------------
@@ -147,6 +178,7 @@ class Tables:
     shape: Floats  # (SHAPE, width)
     entity: Floats  # (entities, width)
     entities: dict[str, int]
+    screen: tuple[Floats, Floats, Floats]  # (2 * width, hidden), (hidden,), (hidden,)
 
     @property
     def width(self) -> int:
@@ -187,7 +219,9 @@ class Reading:
 class PrivacyModel:
     """The trained model. One thread; `read` keeps the vectors of the words that it has met (bounded)."""
 
-    def __init__(self, tables: Tables, net: bytes, names: dict[str, int], encoder: Encoder, common: Iterable[str] = ()) -> None:
+    def __init__(
+        self, tables: Tables, net: bytes, names: dict[str, int], encoder: Encoder, common: Iterable[str] = ()
+    ) -> None:
         import onnxruntime  # noqa: PLC0415 - only the process that scans pays for the import
 
         options = onnxruntime.SessionOptions()
@@ -203,7 +237,7 @@ class PrivacyModel:
         self._reset()
 
     @classmethod
-    def load(cls, folder: Path, encoder: Encoder) -> "PrivacyModel":
+    def load(cls, folder: Path, encoder: Encoder) -> PrivacyModel:
         """Read the artefacts that `router_models.train.privacy` wrote into `folder`."""
         with np.load(folder / "privacy.npz") as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -214,8 +248,19 @@ class PrivacyModel:
             shape=arrays["shape"].astype(np.float32),
             entity=arrays["entity"].astype(np.float32),
             entities={name: number for number, name in enumerate(card["entities"])},
+            screen=(
+                arrays["screen_in"].astype(np.float32),
+                arrays["screen_bias"].astype(np.float32),
+                arrays["screen_out"].astype(np.float32),
+            ),
         )
-        return cls(tables, (folder / "privacy.onnx").read_bytes(), read_names(folder / "privacy-names.txt"), encoder, card["common"])
+        return cls(
+            tables,
+            (folder / "privacy.onnx").read_bytes(),
+            read_names(folder / "privacy-names.txt"),
+            encoder,
+            card["common"],
+        )
 
     def _reset(self) -> None:
         """Start the memo with the common words only."""
@@ -233,17 +278,19 @@ class PrivacyModel:
             grown[:first] = self._vectors[:first]
             self._vectors = grown
         plain = [word for word in words if word[0] != "\x00"]
-        semantic = semantic_rows(plain, self._encoder) @ tables.semantic
-        shapes = np.stack([shape(word, self._names) for word in plain]) @ tables.shape if plain else semantic
-        number = 0
-        for word in words:
-            self._memo[word] = row = len(self._memo)
-            if word[0] == "\x00":
-                self._vectors[row] = tables.entity[tables.entities.get(word[1:], 0)]
-                continue
-            grams = tables.ngram[ngrams(word)].mean(axis=0)
-            self._vectors[row] = semantic[number] + shapes[number] + grams
-            number += 1
+        if plain:
+            hashed = [ngrams(word) for word in plain]
+            sizes = np.array([len(one) for one in hashed])
+            grams = (
+                np.add.reduceat(tables.ngram[np.concatenate(hashed)], np.cumsum(sizes) - sizes, axis=0) / sizes[:, None]
+            )
+            shapes = np.stack([shape(word, self._names) for word in plain])
+            meaning = semantic_rows(plain, self._encoder) @ tables.semantic
+            self._vectors[first : first + len(plain)] = meaning + shapes @ tables.shape + grams
+        entities = [word for word in words if word[0] == "\x00"]
+        for row, word in enumerate(entities, first + len(plain)):
+            self._vectors[row] = tables.entity[tables.entities.get(word[1:], 0)]
+        self._memo.update(zip([*plain, *entities], range(first, first + len(words)), strict=True))
 
     def _matrix(self, names: list[str]) -> Floats:
         memo = self._memo
@@ -252,7 +299,7 @@ class PrivacyModel:
         except KeyError:
             if len(memo) > _MEMO_WORDS:
                 self._reset()
-            self._learn(sorted({name for name in names if name not in memo}))
+            self._learn(list(dict.fromkeys(name for name in names if name not in memo)))
             return self._vectors[[memo[name] for name in names]]
 
     def read(self, text: str, entities: Sequence[tuple[int, int, str]] = ()) -> Reading:
@@ -260,21 +307,41 @@ class PrivacyModel:
         words = split_words(text, entities)
         count = len(words.names)
         if not count:
-            return Reading(0.0, (1.0, 0.0, 0.0, 0.0, 0.0), (0.0,) * len(KINDS), words, np.zeros((0, len(SPANS)), dtype=np.float32))
+            return Reading(
+                0.0, (1.0, 0.0, 0.0, 0.0, 0.0), (0.0,) * len(KINDS), words, np.zeros((0, len(SPANS)), dtype=np.float32)
+            )
         spans = np.zeros((count, len(SPANS)), dtype=np.float32)
         best: Floats | None = None
-        for first in _windows(count):
+        vectors = self._matrix(words.names)
+        for first in self._worth_reading(vectors):
             last = min(count, first + WINDOW)
-            document, tagged = self._session.run(None, {"words": self._matrix(words.names[first:last])[None]})
+            document, tagged = self._session.run(None, {"words": vectors[None, first:last]})
             spans[first:last] = np.maximum(spans[first:last], tagged[0])
             scores = document[0]
             best = scores if best is None else np.maximum(best, scores)
         assert best is not None  # noqa: S101 - at least one window was read
         levels = best[1 : 1 + len(LEVELS)]
-        return Reading(float(best[0]), tuple(map(float, levels)), tuple(map(float, best[1 + len(LEVELS) :])), words, spans)
+        return Reading(
+            float(best[0]), tuple(map(float, levels)), tuple(map(float, best[1 + len(LEVELS) :])), words, spans
+        )
+
+    def _worth_reading(self, vectors: Floats) -> Sequence[int]:
+        """Where the windows begin that are read: all of them, or the most suspect of many."""
+        starts = _windows(len(vectors))
+        if len(starts) <= MAX_WINDOWS:
+            return starts
+        chunks = np.zeros((-(-len(vectors) // CHUNK) * CHUNK, vectors.shape[1]), dtype=np.float32)
+        chunks[: len(vectors)] = vectors
+        parts = chunks.reshape(-1, CHUNK, vectors.shape[1])
+        entry, bias, out = self._tables.screen
+        seen = np.concatenate([parts.max(axis=1), parts.mean(axis=1)], axis=1)
+        suspicion = np.maximum(seen @ entry + bias, 0) @ out
+        highest = [float(suspicion[start // CHUNK : (start + WINDOW - 1) // CHUNK + 1].max()) for start in starts]
+        chosen = sorted(range(len(starts)), key=lambda number: -highest[number])[:MAX_WINDOWS]
+        return sorted(starts[number] for number in chosen)
 
 
-def _windows(count: int) -> Iterable[int]:
+def _windows(count: int) -> Sequence[int]:
     if count <= WINDOW:
         return (0,)
     step = WINDOW - OVERLAP
@@ -282,7 +349,9 @@ def _windows(count: int) -> Iterable[int]:
 
 
 def _dequantised(arrays: dict[str, npt.NDArray[np.generic]], name: str) -> Floats:
-    return np.asarray(arrays[name].astype(np.float32) * arrays[f"{name}_scale"].astype(np.float32)[:, None], dtype=np.float32)
+    return np.asarray(
+        arrays[name].astype(np.float32) * arrays[f"{name}_scale"].astype(np.float32)[:, None], dtype=np.float32
+    )
 
 
 def read_names(path: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""`cauce privacy evaluate`: what the privacy scan finds and what it misses, on labelled messages."""
+"""`cauce privacy`: what the privacy scan finds and what it misses, and how long it takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gateway.errors import ConfigError
 from gateway.signals.privacy import OPERATING_POINTS, PrivacyScanner
 from router_models import manifest
 from router_models.train.privacy_data import Row, read_own, read_public
-from router_models.train.privacy_evaluate import GROUPS, RATES, Line, Scored, Share, recall_at, score, table
+from router_models.train.privacy_evaluate import GROUPS, RATES, Line, Scored, Share, latencies, recall_at, score, table
+from router_models.train.privacy_identifiers import EVASIONS, measure
 
 OWN_MESSAGES = manifest.FOLDER.parent / "data" / "privacy"
 
@@ -24,7 +25,9 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with SPLIT.jsonl.gz; without it, our own messages only.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder with SPLIT.jsonl.gz; without it, our own messages only."
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "dev", "test"]),
@@ -32,11 +35,13 @@ def command() -> None:
     show_default=True,
     help="Which part of the messages.",
 )
-@click.option("--point", type=click.Choice(OPERATING_POINTS), default="balanced", show_default=True, help="Operating point.")
+@click.option(
+    "--point", type=click.Choice(OPERATING_POINTS), default="balanced", show_default=True, help="Operating point."
+)
 @click.option("--by", default=",".join(GROUPS), show_default=True, help="Groups, separated by commas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def evaluate(data: Path | None, split: str, point: str, by: str, as_json: bool) -> None:
-    """Recall and false alarms by language, kind, level, evasion and source, with 95 % intervals, beside patterns alone."""
+    """Recall and false alarms by language, kind, level, evasion and source, with intervals, beside patterns alone."""
     groups = [name.strip() for name in by.split(",") if name.strip()]
     if unknown := [name for name in groups if name not in GROUPS]:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GROUPS)}", param_hint="--by")
@@ -48,21 +53,67 @@ def evaluate(data: Path | None, split: str, point: str, by: str, as_json: bool) 
     _print(scored, lines, point)
 
 
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def identifiers(as_json: bool) -> None:
+    """How surely each identifier with a check digit is found, as it is and in each disguise, without the model."""
+    cells = list(measure())
+    if as_json:
+        click.echo(orjson.dumps({"identifiers": cells}))
+        return
+    out = Table(title="privacy: identifiers with a check digit, found without the model, %", title_justify="left")
+    names = list(dict.fromkeys(cell.identifier for cell in cells))
+    for name in ("disguise", *names):
+        out.add_column(name, justify="left" if name == "disguise" else "right")
+    for evasion in EVASIONS:
+        out.add_row(evasion, *(f"{100 * cell.hits / cell.total:.1f}" for cell in cells if cell.evasion == evasion))
+    Console(width=200).print(out)
+
+
+@command.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with test.jsonl.gz, to make the texts from.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def latency(data: Path | None, as_json: bool) -> None:
+    """How long one scan takes on one thread: texts of 100, 1,000 and 100,000 characters."""
+    texts = [row.text for row in _rows(data, "test") if row.label is not None]
+    measured = list(latencies(PrivacyScanner.load(manifest.FOLDER), texts))
+    if as_json:
+        click.echo(orjson.dumps({"latency": measured}))
+        return
+    out = Table(title="privacy: one scan, one thread", title_justify="left")
+    for name in ("characters", "p50, ms", "p99, ms"):
+        out.add_column(name, justify="right")
+    for one in measured:
+        out.add_row(f"{one.characters:,}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}")
+    Console(width=150).print(out)
+
+
 def _rows(data: Path | None, split: str) -> list[Row]:
     own = read_own(OWN_MESSAGES)[split] if OWN_MESSAGES.is_dir() else []
     if data is None:
         if not own:
-            raise ConfigError("there are no messages to evaluate on: name a folder with --data", where=str(OWN_MESSAGES))
+            raise ConfigError(
+                "there are no messages to evaluate on: name a folder with --data", where=str(OWN_MESSAGES)
+            )
         return own
     try:
         return [*read_public(data, split), *own]
     except FileNotFoundError as error:
-        raise ConfigError(f"{split}.jsonl.gz is missing; name a folder that holds it with --data", where=str(data)) from error
+        raise ConfigError(
+            f"{split}.jsonl.gz is missing; name a folder that holds it with --data", where=str(data)
+        ) from error
 
 
 def _as_json(scored: list[Scored], lines: list[Line], point: str) -> dict[str, object]:
-    at = {f"{rate:.0%}": {"recall": recall_at(scored, rate)[0].value, "cut": recall_at(scored, rate)[1]} for rate in RATES}
-    return {"point": point, "rows": len(scored), "recall_at_false_alarms": at, "table": [line.as_json() for line in lines]}
+    at = {
+        f"{rate:.0%}": {"recall": recall_at(scored, rate)[0].value, "cut": recall_at(scored, rate)[1]} for rate in RATES
+    }
+    return {
+        "point": point,
+        "rows": len(scored),
+        "recall_at_false_alarms": at,
+        "table": [line.as_json() for line in lines],
+    }
 
 
 def _print(scored: list[Scored], lines: list[Line], point: str) -> None:

@@ -40,7 +40,6 @@ def command() -> None:
 def train(data: Path, queries: Path | None, out: Path | None) -> None:
     """Train the router model on measured outcomes and on graded queries. The same data gives the same bytes."""
     from router_models import manifest, router_runtime  # noqa: PLC0415 - --help needs none of this
-    from router_models.train.router_data import OWN_QUERIES  # noqa: PLC0415
 
     try:
         from router_models.train import router  # noqa: PLC0415 - as above, and torch is slow to import
@@ -48,7 +47,10 @@ def train(data: Path, queries: Path | None, out: Path | None) -> None:
         raise ConfigError(f"{error.name} {_NEEDS_TRAINING}") from error
     folder = out or manifest.FOLDER
     with _Bars() as bars:
-        router.train(data, folder, queries=queries or OWN_QUERIES, watcher=bars)
+        if queries is None:
+            router.train(data, folder, watcher=bars)
+        else:  # the teacher learnt from the shipped queries: what it said belongs to them
+            router.train(data, folder, queries=queries, meanings=None, watcher=bars)
     for name in router_runtime.FILES:
         click.echo(f"{folder / name} ({(folder / name).stat().st_size / 1e6:.1f} MB)")
     click.echo(f"{folder / 'manifest.json'} holds their hashes. Measure it: cauce router evaluate --data {data}")

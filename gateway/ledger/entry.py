@@ -52,7 +52,7 @@ class Entry:
     duration_us: int
     classify_us: int
     first_byte_us: int | None
-    signals: str  # JSON: every score and label that the policy looked at, unrounded: it is replayed under other policies
+    signals: str  # JSON: every score and label that the policy looked at, unrounded: it may be replayed
 
 
 @dataclass(frozen=True, slots=True)

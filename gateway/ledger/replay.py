@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 import orjson
 from sqlalchemy import Column, ColumnElement, Engine, Row, Table, and_, create_engine, func, inspect, select, true
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.sql import Select
 
 from gateway.errors import ConfigError
 from gateway.ledger.report import Period
@@ -49,7 +48,6 @@ class Past(NamedTuple):
     caller: str
     team: str
     app: str
-    tags: str
     policy: str
     policy_revision: str
     rule: str
@@ -136,8 +134,10 @@ def _past(rows: Iterator[Row[Any]]) -> Past:
     """One entry out of its rows, one a call; a row without a call where there was none."""
     first = next(rows)
     *plain, signals = first[:_FIELDS]
-    calls = () if first[_FIELDS] is None else (Call._make(first[_FIELDS:]), *(Call._make(row[_FIELDS:]) for row in rows))
-    return Past(*plain, _signals(signals), calls)
+    calls: tuple[Call, ...] = ()
+    if first[_FIELDS] is not None:
+        calls = (Call._make(first[_FIELDS:]), *(Call._make(row[_FIELDS:]) for row in rows))
+    return Past._make((*plain, _signals(signals), calls))
 
 
 def _signals(text: str) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """The ledger's database: SQLite by default, Postgres by URL; the same code and tables for both.
 
 Entries are written by one thread in batches, each batch one statement and one commit: a reply waits for its batch, so
-that a request whose reply was complete has its entry after a crash. Writing is idempotent by request id.
+that a request whose reply was complete has its entry after a crash, and its audit record (`chain.py`) with it. Writing
+is idempotent by request id.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
 import orjson
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gateway.errors import ConfigError
+from gateway.ledger.audit_record import Record
+from gateway.ledger.chain import Chain
 from gateway.ledger.entry import AttemptEntry, Entry
-from gateway.ledger.tables import HEAD, alembic_version, attempts, entries, metadata
+from gateway.ledger.tables import HEAD, alembic_version, attempts, entries, insert_many, metadata
 
 _log = logging.getLogger("cauce.ledger")
 _BATCH = 512
@@ -115,32 +118,17 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _insert(engine: Engine, table: Table) -> str:
-    """One statement that inserts a JSON list of rows: one call, whatever the number of rows."""
-    names = ", ".join(column.name for column in table.columns)
-    if engine.dialect.name == "sqlite":
-        values = ", ".join(f"value ->> {i}" for i in range(len(table.columns)))
-        return f"INSERT OR IGNORE INTO {table.name} ({names}) SELECT {values} FROM json_each(?)"  # noqa: S608 - our own names
-    casts = ", ".join(
-        f"(value ->> {i})::{'bigint' if column.type.python_type is int else 'text'}"
-        for i, column in enumerate(table.columns)
-    )
-    return (
-        f"INSERT INTO {table.name} ({names}) SELECT {casts} FROM jsonb_array_elements(%s::jsonb) AS t(value) "  # noqa: S608
-        "ON CONFLICT DO NOTHING"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
-    entry: Entry
+    entry: Entry | None
     attempts: Sequence[AttemptEntry]
-    written: asyncio.Future[None]
-    loop: asyncio.AbstractEventLoop
+    audit: Record | None
+    written: asyncio.Future[None] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 class Ledger:
-    """The writer. `on_failure` hears of each batch that could not be written; it is tried again until it can."""
+    """The writer, of the audit's records too. `on_failure` hears of each batch that could not be written; it is tried again until it can."""
 
     def __init__(self, engine: Engine, *, on_failure: Callable[[Exception], None]) -> None:
         self.engine = engine
@@ -148,21 +136,33 @@ class Ledger:
         self._rows: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
         self._handed = self._written = 0
         self._batch_since: float | None = None
-        self._entries_sql = _insert(engine, entries)
-        self._attempts_sql = _insert(engine, attempts)
+        self._entries_sql = insert_many(engine, entries)
+        self._attempts_sql = insert_many(engine, attempts)
+        self._chain = Chain(engine, purpose="serve")
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
-    def append(self, entry: Entry, rows: Sequence[AttemptEntry]) -> asyncio.Future[None]:
-        """Hand an entry to the writer; the future is done when it is committed."""
+    def append(
+        self, entry: Entry, rows: Sequence[AttemptEntry], audit: Record | None = None
+    ) -> asyncio.Future[None]:
+        """Hand an entry to the writer; the future is done when it is committed, its audit record with it."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
         if self.waiting >= _MAX_WAITING:
             written.set_exception(OSError("the ledger's queue is full: its database has been away for too long"))
             return written
         self._handed += 1
-        self._rows.put(_Row(entry, rows, written, loop))
+        self._rows.put(_Row(entry, rows, audit, written, loop))
         return written
+
+    def note(self, audit: Record) -> None:
+        """Hand over an audit record that belongs to no request. From any thread; nobody waits for it."""
+        self._handed += 1
+        self._rows.put(_Row(None, (), audit))
+
+    def forget(self, subjects: Collection[str]) -> None:
+        """These callers were erased: nothing of them is used again."""
+        self._chain.forget(subjects)
 
     @property
     def waiting(self) -> int:
@@ -209,23 +209,27 @@ class Ledger:
         return batch, False
 
     def _commit(self, batch: list[_Row]) -> bool:
-        rows = orjson.dumps([_entry_values(row.entry) for row in batch]).decode()
+        rows = orjson.dumps([_entry_values(row.entry) for row in batch if row.entry]).decode()
         calls = orjson.dumps([_attempt_values(call) for row in batch for call in row.attempts]).decode()
+        records = [row.audit for row in batch if row.audit]
         try:
             with self.engine.begin() as connection:
                 connection.exec_driver_sql(self._entries_sql, (rows,))
                 connection.exec_driver_sql(self._attempts_sql, (calls,))
+                if records:
+                    self._chain.write(connection, records)
         except (SQLAlchemyError, OSError) as error:
             self._on_failure(error)
             return False
+        self._chain.committed()
         return True
 
 
 def _settle(batch: list[_Row]) -> None:
     """Wake the replies of a batch, once for each event loop."""
-    loops = {row.loop for row in batch}
+    loops = {row.loop for row in batch if row.loop}
     for loop in loops:
-        futures = [row.written for row in batch if row.loop is loop]
+        futures = [row.written for row in batch if row.written and row.loop is loop]
         try:
             loop.call_soon_threadsafe(_done, futures)
         except RuntimeError:  # the loop is closed: nobody waits any more, and the rows are written

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_type_hints
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
+from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
 
+from gateway.ledger.audit_record import Link
 from gateway.ledger.entry import AttemptEntry, Entry
 
-HEAD = "0002"  # the newest migration
+HEAD = "0003"  # the newest migration
 metadata = MetaData()
 
 
@@ -53,4 +54,49 @@ policies = Table(
     *(Column(name, Text, nullable=False) for name in ("name", "revision", "who", "file", "text")),
     PrimaryKeyConstraint("since_us", "revision"),
 )
+audit = Table(
+    "audit",
+    metadata,
+    *_columns(Link),
+    PrimaryKeyConstraint("writer", "seq"),
+    Index("audit_by_time", "time_us"),
+    Index("audit_by_request", "request_id"),
+)
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+audit_callers = Table(
+    "audit_callers",
+    metadata,
+    Column("token", Text, primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("salt", "caller", "team", "app")),
+    Index("audit_callers_by_caller", "caller"),
+)
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("subject", Text, nullable=False),  # a digest of the caller's id
+    Column("time_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("subject", "time_us"),
+)
 alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))  # alembic's own
+
+
+def insert_many(engine: Engine, table: Table) -> str:
+    """One statement that inserts a JSON list of rows: one call, whatever the number of rows. Known rows stay."""
+    names = ", ".join(column.name for column in table.columns)
+    if engine.dialect.name == "sqlite":
+        values = ", ".join(f"value ->> {i}" for i in range(len(table.columns)))
+        return f"INSERT OR IGNORE INTO {table.name} ({names}) SELECT {values} FROM json_each(?)"  # noqa: S608 - our own names
+    casts = ", ".join(
+        f"(value ->> {i})::{'bigint' if column.type.python_type is int else 'text'}"
+        for i, column in enumerate(table.columns)
+    )
+    return (
+        f"INSERT INTO {table.name} ({names}) SELECT {casts} FROM jsonb_array_elements(%s::jsonb) AS t(value) "  # noqa: S608
+        "ON CONFLICT DO NOTHING"
+    )

@@ -1,19 +1,20 @@
 """decide: `Signals` to `Decision`. Pure and replayable: the request path, `explain`, `check` and the cases all call
 this.
 
-The first rule that matches names a route; its rungs become a ladder of models, without those that this request may
-not or cannot use. What a caller asks for by name is honoured inside the guarantees, never beyond them.
+The first rule that matches names a route, or a canary of its own does; the rungs become a ladder of models, without
+those that this request may not or cannot use. A conversation that a sticky rule holds begins with the large ones. What a
+caller asks for by name is honoured inside the guarantees, never beyond them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.errors import UnknownModel
 from gateway.gate import ceiling
 from gateway.policy.problems import listed, near
-from gateway.policy.rules import AUTO, DEFAULT, PINNED, Policy
+from gateway.policy.rules import AUTO, DEFAULT, PINNED, Policy, Rule
 from gateway.policy.vocabulary import KINDS_OF_MODEL
 from gateway.types import Decision, Model, Route, Signals, Skipped, Zone
 
@@ -24,11 +25,59 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
     `requested` is what the caller named: `auto`, nothing, an alias, a model or a route. The ladder may be empty: the
     pipeline then refuses, naming the rule and `skipped`. Raises `UnknownModel` for a name that means nothing here.
     """
-    rule, route = _chosen(signals, policy, models, requested)
+    limit = _limit(signals, policy)
+    target = policy.aliases.get(requested, requested) if requested else AUTO
+    if target != AUTO:
+        pinned = pinned_route(target or AUTO, policy, models)
+        if pinned is None:
+            raise _unknown(requested or "", policy, models)
+        ladder, skipped = _ladder(pinned.rungs, signals, limit, models)
+        return Decision(PINNED, pinned, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped))
+    rule = _first(signals, policy)
+    name, route, sticky = (rule.name, rule.route, rule.sticky) if rule else (DEFAULT, policy.default, policy.sticky)
+    canary = _drawn(rule, signals.draw) if rule and rule.canaries else None
+    if canary is not None:
+        route = canary
+    ladder, skipped = _ladder(route.rungs, signals, limit, models)
+    held = sticky and signals.held_by == name
+    if held:
+        ladder.sort(key=lambda model: models[model].kind != "llm")
+    shadow: list[str] = []
+    if rule and rule.shadow and signals.draw >= rule.shadow.low:
+        shadow, _ = _ladder((rule.shadow.rung,), signals, limit, models)
+    return Decision(
+        name, route, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped),
+        canary is not None, tuple(shadow), held, sticky,
+    )  # fmt: skip
+
+
+def _limit(signals: Signals, policy: Policy) -> Zone:
     limit = ceiling(signals.data, policy.guarantees)
+    for overlay in policy.tightened:
+        if overlay.concerns(signals):
+            limit = min(limit, ceiling(signals.data, overlay.guarantees))
+    return limit
+
+
+def _first(signals: Signals, policy: Policy) -> Rule | None:
+    """The first rule that matches, else the default of the first overlay that has one; nothing: the policy's own."""
+    for rule in policy.rules:
+        if rule.matches(signals):
+            return rule
+    return next((rule for rule in policy.defaults if rule.matches(signals)), None)
+
+
+def _drawn(rule: Rule, draw: float) -> Route | None:
+    return next((canary.route for canary in rule.canaries if canary.low <= draw < canary.high), None)
+
+
+def _ladder(
+    rungs: Iterable[str], signals: Signals, limit: Zone, models: Mapping[str, Model]
+) -> tuple[list[str], list[Skipped]]:
+    """The models of some rungs that may and can take this request, in order; and why the others do not."""
     ladder: list[str] = []
     skipped: list[Skipped] = []
-    for rung in route.rungs:
+    for rung in rungs:
         candidates = rung_models(rung, models)
         if not candidates:
             skipped.append(
@@ -42,25 +91,12 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
                 skipped.append(Skipped(model.id, reason))
             else:
                 ladder.append(model.id)
-    return Decision(rule, route, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped))
+    return ladder, skipped
 
 
 _KINDS: Final = {kind: (kind, Zone.WORLD) for kind in KINDS_OF_MODEL} | {
     f"{kind}@{zone.label}": (kind, zone) for kind in KINDS_OF_MODEL for zone in Zone
 }
-
-
-def _chosen(signals: Signals, policy: Policy, models: Mapping[str, Model], requested: str | None) -> tuple[str, Route]:
-    target = policy.aliases.get(requested, requested) if requested else AUTO
-    if target == AUTO:
-        for rule in policy.rules:
-            if rule.matches(signals):
-                return rule.name, rule.route
-        return DEFAULT, policy.default
-    pinned = pinned_route(target or AUTO, policy, models)
-    if pinned is None:
-        raise _unknown(requested or "", policy, models)
-    return PINNED, pinned
 
 
 def pinned_route(target: str, policy: Policy, models: Mapping[str, Model]) -> Route | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from gateway.policy.vocabulary import SIGNALS
+from gateway.policy.vocabulary import EVERY
 from gateway.types import DataClass, Guarantee, Route, Signals
 
 Test = Callable[[Signals], bool]
@@ -84,7 +84,7 @@ OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 # Where the compiled expression finds each signal.
 _SOURCES: Final = {
-    **{name: f"s.{name}" for name in SIGNALS if name != "caller"},
+    **{name: f"s.{name}" for name in EVERY if name != "caller"},
     "difficulty": "(1.0 - s.slm_success)",
     "budget_left": "(inf if s.budget_left is None else s.budget_left)",
     "caller.key": "s.caller.id",
@@ -133,23 +133,88 @@ def _expression(condition: Condition, bound: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A share of a rule's conversations that takes another route: those drawn from `low` up to `high`."""
+
+    route: Route
+    low: float
+    high: float
+
+    @property
+    def condition(self) -> Condition:
+        """The conversations that it takes."""
+        return AllOf((Compare("draw", ">=", self.low), Compare("draw", "<", self.high)))
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A copy for a model, or the first that fits of a kind, of each conversation drawn from `low` up."""
+
+    rung: str
+    low: float = 0.0
+
+    @property
+    def condition(self) -> Condition:
+        """The conversations that it copies."""
+        return Compare("draw", ">=", self.low)
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """When, and then which route. `matches` is `when`, compiled."""
+    """When, and then which route. `fires` is `when` with what else makes it match, and `matches` is that, compiled."""
 
     name: str
     when: Condition
     route: Route
+    fires: Condition
     matches: Test = field(compare=False, repr=False)
+    canaries: tuple[Canary, ...] = ()
+    shadow: Shadow | None = None
+    sticky: bool = False
 
 
-def rule(name: str, when: Condition, route: Route) -> Rule:
-    """A rule with its condition compiled."""
-    return Rule(name, when, route, compile_condition(when))
+def rule(  # noqa: PLR0913 - all that a rule may say, each named
+    name: str,
+    when: Condition,
+    route: Route,
+    *,
+    callers: Condition | None = None,
+    canaries: tuple[Canary, ...] = (),
+    shadow: Shadow | None = None,
+    sticky: bool = False,
+) -> Rule:
+    """A rule with its condition compiled: a sticky one also takes what it holds, an overlay's one its callers only."""
+    fires: Condition = AnyOf((when, held_by(name))) if sticky else when
+    if callers is not None:
+        when, fires = AllOf((callers, when)), AllOf((callers, fires))
+    return Rule(name, when, route, fires, compile_condition(fires), canaries, shadow, sticky)
+
+
+def held_by(name: str) -> Condition:
+    """The conversations that a rule, or the default, moved to a large model and keeps there."""
+    return OneOf("held_by", frozenset({name}))
+
+
+@dataclass(frozen=True, slots=True)
+class Tightened:
+    """What an overlay promises beyond the policy's own guarantees, for its callers. `concerns` is `callers`, compiled."""
+
+    callers: Condition
+    guarantees: tuple[Guarantee, ...]
+    concerns: Test = field(compare=False, repr=False)
+
+
+def tightened(callers: Condition, guarantees: tuple[Guarantee, ...]) -> Tightened:
+    """An overlay's guarantees with their callers compiled."""
+    return Tightened(callers, guarantees, compile_condition(callers))
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All of a policy file. `revision` is a hash of what it says; comments and layout do not change it."""
+    """All of a policy file. `revision` is a hash of what it says; comments and layout do not change it.
+
+    `rules` are in the order in which they are tried: overlays', own, included. `defaults` are overlays' own.
+    """
 
     name: str
     default: Route
@@ -164,6 +229,22 @@ class Policy:
     operating_point: str = "balanced"
     time_zone: str = ""  # of the signal `hour`; none: the one of cauce.yaml
     revision: str = ""
+    defaults: tuple[Rule, ...] = ()
+    tightened: tuple[Tightened, ...] = ()
+    sticky: bool = False  # whether the default keeps a conversation with a large model
+    files: tuple[str, ...] = ()  # what it was read from: its own file, then those that it includes
+
+
+def conditions_of(policy: Policy) -> Iterator[Condition]:
+    """Everything that a decision depends on, but for what the models can take."""
+    for one in (*policy.rules, *policy.defaults):
+        yield one.fires
+        yield from (canary.condition for canary in one.canaries)
+        if one.shadow is not None:
+            yield one.shadow.condition
+    yield from (overlay.callers for overlay in policy.tightened)
+    if policy.sticky:
+        yield held_by(DEFAULT)
 
 
 def revision_of(policy: Policy) -> str:
@@ -171,15 +252,29 @@ def revision_of(policy: Policy) -> str:
     content = {
         "version": policy.version,
         "description": policy.description,
-        "guarantees": [[g.data.label, g.stays.label] for g in policy.guarantees],
+        "guarantees": _guarantees_content(policy.guarantees),
         "routes": {name: _route_content(route) for name, route in policy.routes.items()},
-        "rules": [[r.name, condition_content(r.when), r.route.name] for r in policy.rules],
-        "default": policy.default.name,
+        "rules": [_rule_content(one) for one in policy.rules],
+        "default": [policy.default.name, policy.sticky],
+        "overlays": [
+            [_rule_content(one) for one in policy.defaults],
+            [[condition_content(o.callers), _guarantees_content(o.guarantees)] for o in policy.tightened],
+        ],
         "aliases": dict(policy.aliases),
         "privacy": [policy.unreadable.label, policy.failure.label, policy.operating_point],
         "time_zone": policy.time_zone,
     }
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def _guarantees_content(guarantees: tuple[Guarantee, ...]) -> list[list[str]]:
+    return [[guarantee.data.label, guarantee.stays.label] for guarantee in guarantees]
+
+
+def _rule_content(one: Rule) -> list[object]:
+    canaries = [[canary.route.name, canary.low, canary.high] for canary in one.canaries]
+    shadow = [one.shadow.rung, one.shadow.low] if one.shadow else None
+    return [one.name, condition_content(one.when), one.route.name, canaries, shadow, one.sticky]
 
 
 def _route_content(route: Route) -> list[object]:

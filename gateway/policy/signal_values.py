@@ -68,28 +68,32 @@ def from_values(values: Mapping[str, Any]) -> Signals:
 
 def _plain(signal: Signal, value: Any) -> Any:
     """One value, as the field of `Signals` has it."""
-    form = signal.form
-    if form is Form.AMOUNT and value is None:
+    if signal.form is Form.AMOUNT and value is None:
         return None
-    if form in {Form.NUMBER, Form.AMOUNT} and _is_number(value) and signal.low <= value <= signal.high:
-        return value
-    if form in {Form.COUNT, Form.HOUR} and type(value) is int and signal.low <= value <= signal.high:
-        return value
-    if form is Form.FLAG and isinstance(value, bool):
-        return value
-    if form is Form.KINDS and isinstance(value, list) and all(kind in signal.values for kind in value):
-        return frozenset(value)
-    if form is Form.CALLER and isinstance(value, dict) and set(value) <= set(CALLER_FIELDS):
-        return _plain_caller(value)
-    if form is Form.CLASS and value in signal.values:
+    if not _is_value(signal, value):
+        raise BadRequest(f"{signal.name}: {value!r} is none of its values")
+    if signal.name == "cloud":
+        return Cloud(value)
+    if signal.form is Form.CLASS:
         return DataClass[value.upper()]
-    if form is Form.WORD and isinstance(value, str) and (signal.open or value in signal.values):
-        return Cloud(value) if signal.name == "cloud" else value
-    raise BadRequest(f"{signal.name}: {value!r} is none of its values")
+    if signal.form is Form.KINDS:
+        return frozenset(value)
+    return _plain_caller(value) if signal.form is Form.CALLER else value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_value(signal: Signal, value: object) -> bool:
+    match signal.form:
+        case Form.FLAG:
+            return isinstance(value, bool)
+        case Form.KINDS:
+            return isinstance(value, list) and all(kind in signal.values for kind in value)
+        case Form.CALLER:
+            return isinstance(value, dict) and set(value) <= set(CALLER_FIELDS)
+        case Form.CLASS | Form.WORD:
+            return isinstance(value, str) and (signal.open or value in signal.values)
+        case _:
+            kind = int if signal.form in {Form.COUNT, Form.HOUR} else int | float
+            return isinstance(value, kind) and not isinstance(value, bool) and signal.low <= value <= signal.high
 
 
 def _plain_caller(value: Mapping[str, Any]) -> Caller:

@@ -84,3 +84,14 @@ SIGNALS: Final[dict[str, Signal]] = {
         Signal("low_confidence", Form.FLAG, "the router model is unsure of its scores"),
     )
 }
+
+# What is known of the conversation. `canary`, `shadow` and `sticky` follow it, cases and counter-examples say it, and
+# no `when` may ask for it.
+CONVERSATION: Final[dict[str, Signal]] = {
+    signal.name: signal
+    for signal in (
+        Signal("draw", Form.NUMBER, "the conversation's lot: which canaries and shadows it takes part in", 0, 0.9999),
+        Signal("held_by", Form.WORD, "the sticky rule that moved the conversation to a large model", open=True),
+    )
+}
+EVERY: Final = SIGNALS | CONVERSATION

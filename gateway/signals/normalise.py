@@ -1,7 +1,7 @@
 """classify, first step of the privacy scan: the text as a reader sees it, with a way back to the text as it was sent.
 
-`normalise` undoes what hides text in place: percent, HTML and JSON escapes, look-alike and full-width letters, digits of
-any script, zero-width characters. `rewrites` finds local disguises (spaced, dotted, spelled-out digits, `arroba`,
+`normalise` undoes what hides text in place: percent, HTML and JSON escapes, look-alike and full-width letters, digits
+of any script, zero-width characters. `rewrites` finds local disguises (spaced, dotted, spelled-out digits, `arroba`,
 letters for digits, base64) and gives a short snippet around each, so that its cost follows what is disguised and not
 the length of the text. Plain text takes no more than a few searches for the characters that could start one of these.
 """
@@ -41,8 +41,10 @@ class Normal:
 
     text: str
     starts: Sequence[int] = ()  # where each segment begins in `text`
-    origins: Sequence[tuple[int, int, bool]] = ()  # original start and end, and whether the segment was copied as it was
-    base: "Normal | None" = field(default=None, repr=False)
+    origins: Sequence[
+        tuple[int, int, bool]
+    ] = ()  # original start and end, and whether the segment was copied as it was
+    base: Normal | None = field(default=None, repr=False)
     decoded: bool = False  # a snippet whose text was not there to read before
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
@@ -64,7 +66,9 @@ class Normal:
         return min(last, first + offset - self.starts[number] + at_end)
 
 
-def apply(text: str, edits: Iterable[Edit], *, base: Normal | None = None, window: tuple[int, int] | None = None) -> Normal:
+def apply(
+    text: str, edits: Iterable[Edit], *, base: Normal | None = None, window: tuple[int, int] | None = None
+) -> Normal:
     """`text`, or the window of it, with the edits (in order, not overlapping) made."""
     low, high = window or (0, len(text))
     pieces: list[str] = []
@@ -207,7 +211,7 @@ def _mostly_latin(text: str) -> bool:
 
 
 def normalise(text: str) -> Normal:
-    """The text as a reader sees it. Two rounds of unescaping: an escape inside an escape is the deepest that is undone."""
+    """The text as a reader sees it. Two rounds: an escape inside an escape is the deepest that is undone."""
     first = _fold(_unescape(Normal(text)))
     if first.text is text or not any(sign in first.text for sign in "\\%&"):
         return first
@@ -219,7 +223,9 @@ def normalise(text: str) -> Normal:
 
 _SPACED = re.compile(r"[0-9](?:[ ._\-/·|*,]{1,3}[0-9A-Za-z](?![0-9A-Za-z])){4,64}")
 _SPACED_LEFT = re.compile(r"(?<![0-9A-Za-z])(?:[A-Za-z][ ._\-/·|*,]{1,3}){1,4}$")
-_TRAILING_WORD = re.compile(r"[ ,]{1,3}[aeiouyAEIOUY]$")  # a conjunction or preposition after the number, not a part of it
+_TRAILING_WORD = re.compile(
+    r"[ ,]{1,3}[aeiouyAEIOUY]$"
+)  # a conjunction or preposition after the number, not a part of it
 _SEPARATORS = re.compile(r"[ ._\-/·|*,]+")
 _LEET = re.compile(r"[0-9][OolI|]|[OolI|][0-9]")
 _LEET_RUN = re.compile(r"(?<![A-Za-z])((?:[Ee][Ss])?[XYZxyz]?)([0-9OolI|][0-9OolI| .\-]{2,40})")
@@ -230,9 +236,13 @@ _AT = re.compile(
     r"[\[({<]\s?(?:at|arroba|arrova|arobase|@)\s?[\])}>]|\s(?:arroba|arrova|arobase)\s|\sat\s(?=[A-Za-z0-9\-]{2,30}(?:\.|\s*[\[(]|\s+(?:dot|punto|punt|ponto|point|puntu)\s))",
     re.IGNORECASE,
 )
-_DOT = re.compile(r"\s{0,3}[\[({]\s?(?:\.|dot|punto|punt|ponto|point)\s?[\])}]\s{0,3}|\s{1,3}(?:dot|punto|punt|ponto|point|puntu)\s{1,3}", re.IGNORECASE)
+_DOT = re.compile(
+    r"\s{0,3}[\[({]\s?(?:\.|dot|punto|punt|ponto|point)\s?[\])}]\s{0,3}|\s{1,3}(?:dot|punto|punt|ponto|point|puntu)\s{1,3}",
+    re.IGNORECASE,
+)
 _AT_GATES = ("arro", "(at", "[at", "{at", "<at", " at ", "arobase", "( at", "[ at")
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_\-])[A-Za-z0-9+/_\-]{12,8192}={0,2}(?![A-Za-z0-9+/_=])")
+_LEAST_DIGITS = 5  # of what a token in capitals decodes to: else it is a word or a code as it stands
 _PRINTABLE = re.compile(r"[\w\s@.,;:+\-/'\"(){}\[\]<>=&%#!?¿¡*$€|\\~^`ºª«»]+")
 
 
@@ -304,10 +314,10 @@ def _base64(text: str) -> list[Edit]:
     budget = _MAX_DECODED
     for match in _BASE64.finditer(text):
         token = match.group()
-        if token.islower() or token.isupper() or token.istitle() or token.isdigit() or token.startswith("eyJ"):
+        if token.islower() or token.istitle() or token.isdigit() or token.startswith("eyJ"):
             continue
         plain = _from_base64(token)
-        if plain is None:
+        if plain is None or (token.isupper() and sum(map(str.isdigit, plain)) < _LEAST_DIGITS):
             continue
         budget -= len(plain)
         if budget < 0:
@@ -336,7 +346,7 @@ def _in_order(edits: list[Edit]) -> list[Edit]:
 
 
 def rewrites(normal: Normal, lower: str) -> list[Normal]:
-    """A snippet around each local disguise of the text, undone. `lower` is the text in lower case, of the same length."""
+    """A snippet around each local disguise of the text, undone. `lower` is the text in lower case, as long."""
     text = normal.text
     snippets: list[Normal] = []
     for edits in (_spaced(text), spoken_edits(text, lower), _leet(text), _at_signs(text, lower)):

@@ -4,6 +4,8 @@ People dictate numbers in groups ("seis doce, treinta y cuatro, cero cinco ...")
 groups are joined. Spanish, English, Catalan, Galician, Basque, Portuguese and French.
 """
 
+# ruff: noqa: E501 - patterns and lists of words read better unbroken
+
 from __future__ import annotations
 
 import re
@@ -27,7 +29,9 @@ _learn(_UNITS, "zero u/ú/un/una dos/dues tres quatre cinc sis set vuit nou deu 
 _learn(_UNITS, "cero un/unha dous/dúas tres catro cinco seis sete oito nove dez once doce trece catorce quince dezaseis dezasete dezaoito dezanove", 0, 1)  # fmt: skip
 _learn(_UNITS, "zero bat bi hiru lau bost sei zazpi zortzi bederatzi hamar hamaika hamabi hamahiru hamalau hamabost hamasei hamazazpi hemezortzi hemeretzi", 0, 1)  # fmt: skip
 _learn(_UNITS, "zero um/uma dois/duas três/tres quatro cinco seis sete oito nove dez onze doze treze catorze/quatorze quinze dezasseis/dezesseis dezassete/dezessete dezoito dezanove/dezenove", 0, 1)  # fmt: skip
-_learn(_UNITS, "zéro un/une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize", 0, 1)
+_learn(
+    _UNITS, "zéro un/une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize", 0, 1
+)
 _learn(_TENS, "veinte/twenty/vint/vinte/hogei/vingt treinta/thirty/trenta/trinta/trente cuarenta/forty/quaranta/corenta/quarenta/quarante/berrogei cincuenta/fifty/cinquanta/cinquenta/cinquante sesenta/sixty/seixanta/sesenta/sessenta/soixante/hirurogei setenta/seventy/setanta/septante ochenta/eighty/vuitanta/oitenta/laurogei noventa/ninety/noranta/nonante", 20, 10)  # fmt: skip
 _learn(_HUNDREDS, "cien/ciento/cent/cem/cento/ehun doscientos/doscientas/duzentos/douscentos/berrehun trescientos/trescientas/trezentos/trescentos/hirurehun cuatrocientos/cuatrocientas/quatrocentos/catrocentos/laurehun quinientos/quinientas/quinhentos/cincocentos/bostehun seiscientos/seiscientas/seiscentos/seiehun setecientos/setecientas/setecentos/zazpiehun ochocientos/ochocientas/oitocentos/zortziehun novecientos/novecientas/novecentos/bederatziehun", 100, 100)  # fmt: skip
 _JOINTS = frozenset({"y", "i", "e", "and", "et", "eta"})
@@ -76,7 +80,14 @@ def _words(lower: str, start: int) -> list[tuple[int, int, str]]:
         if word is None:
             break
         name = word.group()
-        if not (name in _NUMBER_WORDS or name in _JOINTS or name == _OH or name.isdigit() or len(name) == 1 or name in _LETTERS):
+        if not (
+            name in _NUMBER_WORDS
+            or name in _JOINTS
+            or name == _OH
+            or name.isdigit()
+            or len(name) == 1
+            or name in _LETTERS
+        ):
             break
         words.append((word.start(), word.end(), name))
         gap = _GAP.match(lower, word.end())
@@ -137,7 +148,12 @@ def _below_hundred(names: list[str]) -> tuple[int, int]:
         ten = _TENS[names[0]]
         if len(names) > 2 and names[1] in _JOINTS and 0 < _UNITS.get(names[2], 0) < 10:
             return ten + _UNITS[names[2]], 3
-        if len(names) > 1 and names[1] not in {"un", "u"} and 0 < _UNITS.get(names[1], 0) < 10 and _english_or_french(names[0]):
+        if (
+            len(names) > 1
+            and names[1] not in {"un", "u"}
+            and 0 < _UNITS.get(names[1], 0) < 10
+            and _english_or_french(names[0])
+        ):
             return ten + _UNITS[names[1]], 2
         return ten, 1
     if names[0] in _UNITS:

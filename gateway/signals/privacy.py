@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from gateway.errors import ConfigError
 from gateway.signals import identifiers
 from gateway.signals.identifiers import Found
@@ -27,7 +29,7 @@ from gateway.signals.taxonomy import Kind, floor
 from gateway.types import DataClass, Detection, Finding, Part
 from router_models import manifest
 from router_models.encoder import Encoder
-from router_models.privacy_runtime import FILES, KINDS, VERSION, LEVELS, SPANS, PrivacyModel, Reading
+from router_models.privacy_runtime import FILES, KINDS, LEVELS, SPANS, VERSION, PrivacyModel, Reading
 
 OPERATING_POINTS: Final = ("balanced", "strict")
 _CACHED_PARTS = 4096
@@ -37,26 +39,60 @@ SURE = 0.9  # an identifier of this score holds a text by itself; the model deci
 
 # What an identifier is to the model: a kind and how sure its form is.
 _GROUPS: Final = {
-    "IBAN": "bank", "CCC": "bank", "CARD": "bank", "PHONE": "phone", "EMAIL": "email", "IP": "ip", "MAC": "device",
-    "IMEI": "device", "ICCID": "device", "PLATE": "plate", "HEALTH_ID": "health_id", "ID_NHS": "health_id", "CUPS": "place",
-    "GPS": "place", "POSTCODE": "postcode", "DOB": "dob", "PASSWORD": "password", "CODE": "code", "REFERENCE": "reference",
-    "ID_CIF": "company", "PASSPORT": "id",
-}  # fmt: skip
+    "IBAN": "bank",
+    "CCC": "bank",
+    "CARD": "bank",
+    "PHONE": "phone",
+    "EMAIL": "email",
+    "IP": "ip",
+    "MAC": "device",
+    "IMEI": "device",
+    "ICCID": "device",
+    "PLATE": "plate",
+    "HEALTH_ID": "health_id",
+    "ID_NHS": "health_id",
+    "CUPS": "place",
+    "GPS": "place",
+    "POSTCODE": "postcode",
+    "DOB": "dob",
+    "PASSWORD": "password",
+    "CODE": "code",
+    "REFERENCE": "reference",
+    "ID_CIF": "company",
+    "PASSPORT": "id",
+}
 _SECRETS: Final = frozenset({"TOKEN", "SECRET", "PRIVATE_KEY", "CONNECTION_STRING", "WEBHOOK", "AUTH_HEADER"})
 GROUPS: Final = tuple(sorted({*_GROUPS.values(), "id", "secret"}))
 TIERS: Final = ("certain", "likely", "soft", "weak")
 ENTITIES: Final = tuple(f"{group}:{tier}" for group in GROUPS for tier in TIERS)
 
 _SPAN_KINDS: Final = {
-    "person": Kind.IDENTITY, "minor": Kind.MINORS, "address": Kind.LOCATION, "health": Kind.HEALTH, "special": Kind.SPECIAL_OTHER,
-    "criminal": Kind.CRIMINAL, "money": Kind.FINANCIAL, "credential": Kind.CREDENTIAL, "contact": Kind.CONTACT, "dob": Kind.DOB,
-}  # fmt: skip
+    "person": Kind.IDENTITY,
+    "minor": Kind.MINORS,
+    "address": Kind.LOCATION,
+    "health": Kind.HEALTH,
+    "special": Kind.SPECIAL_OTHER,
+    "criminal": Kind.CRIMINAL,
+    "money": Kind.FINANCIAL,
+    "credential": Kind.CREDENTIAL,
+    "contact": Kind.CONTACT,
+    "dob": Kind.DOB,
+    "number": Kind.IDENTITY,
+}
 
 
 def entity(found: Found) -> str:
     """The word that stands for an identifier in what the model reads."""
     group = _GROUPS.get(found.label) or ("secret" if found.label in _SECRETS else "id")
-    tier = TIERS[0] if found.score >= 0.97 else TIERS[1] if found.score >= SURE else TIERS[2] if found.score > 0.3 else TIERS[3]
+    tier = (
+        TIERS[0]
+        if found.score >= 0.97
+        else TIERS[1]
+        if found.score >= SURE
+        else TIERS[2]
+        if found.score > 0.3
+        else TIERS[3]
+    )
     return f"{group}:{tier}"
 
 
@@ -112,10 +148,29 @@ def _split_in_text(text: str) -> list[Found]:
 
 # Forms that by themselves say whose they are: a check digit, a health-card word, an address of a person.
 _UNMISTAKABLE: Final = frozenset(
-    "ID_DNI ID_NIE ID_NIF ID_NIR ID_NHS ID_NIF_PT ID_SSN NUSS IBAN CCC CARD CUPS IMEI ICCID EMAIL HEALTH_ID CONNECTION_STRING".split()
+    {
+        "ID_DNI",
+        "ID_NIE",
+        "ID_NIF",
+        "ID_NIR",
+        "ID_NHS",
+        "ID_NIF_PT",
+        "ID_SSN",
+        "NUSS",
+        "IBAN",
+        "CCC",
+        "CARD",
+        "CUPS",
+        "IMEI",
+        "ICCID",
+        "EMAIL",
+        "HEALTH_ID",
+        "CONNECTION_STRING",
+    }
 )
 _LEAST_STRONG, _LEAST_LIKELY = 0.97, 0.55
-_INTERNAL_FORM, _INTERNAL_MODEL = 0.5, 0.6
+_INTERNAL_FORM, _INTERNAL_MODEL = 0.5, 0.98
+_NEARLY = 0.92  # of two classes as likely as this to one another, the higher
 _SPECIAL_BESIDE_IDENTIFIER = 0.5
 _SPAN_AT, _KIND_AT = 0.5, 0.5
 _PERSONAL, _SPECIAL = LEVELS.index("personal"), LEVELS.index("special")
@@ -155,12 +210,16 @@ class PrivacyScanner:
         self._seen: OrderedDict[bytes, _PartResult] = OrderedDict()
 
     @classmethod
-    def load(cls, artifacts: Path, *, operating_point: str = "balanced", encoder: Encoder | None = None) -> PrivacyScanner:
+    def load(
+        cls, artifacts: Path, *, operating_point: str = "balanced", encoder: Encoder | None = None
+    ) -> PrivacyScanner:
         """Read the model; `encoder` is shared with the router model when given. Raises `ConfigError`."""
         manifest.verify(artifacts, FILES, version=VERSION)
         points = read_points(artifacts)
         if operating_point not in points:
-            raise ConfigError(f"privacy: {operating_point!r} is not an operating point; take one of {', '.join(points)}")
+            raise ConfigError(
+                f"privacy: {operating_point!r} is not an operating point; take one of {', '.join(points)}"
+            )
         return cls(PrivacyModel.load(artifacts, encoder or Encoder.load(artifacts)), points[operating_point])
 
     def at(self, point: OperatingPoint) -> PrivacyScanner:
@@ -202,7 +261,9 @@ class PrivacyScanner:
             self._seen.popitem(last=False)
         return result
 
-    def _across(self, parts: Sequence[Part], first: tuple[int, bytes], second: tuple[int, bytes]) -> list[tuple[int, _PartResult]]:
+    def _across(
+        self, parts: Sequence[Part], first: tuple[int, bytes], second: tuple[int, bytes]
+    ) -> list[tuple[int, _PartResult]]:
         """Identifiers that two neighbouring user turns make together."""
         digest = first[1] + second[1]
         known = self._recall(digest)
@@ -242,11 +303,14 @@ class PrivacyScanner:
 def read_points(artifacts: Path) -> dict[str, OperatingPoint]:
     """The operating points that training measured."""
     card = json.loads((artifacts / "privacy.json").read_text(encoding="utf-8"))
-    return {name: OperatingPoint(name, one["threshold"], one["recall"], one["false_alarms"]) for name, one in card["points"].items()}
+    return {
+        name: OperatingPoint(name, one["threshold"], one["recall"], one["false_alarms"])
+        for name, one in card["points"].items()
+    }
 
 
 def _evidence(one: Found, model: float) -> float:
-    """What an identifier alone is worth as evidence that the text must stay. A soft one is worth what the model says."""
+    """What an identifier alone is worth as evidence that the text must stay; a soft one only what the model says."""
     if one.data < DataClass.PERSONAL or one.score < SURE:
         return 0.0
     if one.label in _UNMISTAKABLE:
@@ -257,7 +321,7 @@ def _evidence(one: Found, model: float) -> float:
 def _level(reading: Reading) -> DataClass:
     """The model's class of a text that stays."""
     held = reading.levels[_PERSONAL:]
-    return DataClass(_PERSONAL + held.index(max(held)))
+    return DataClass(max(_PERSONAL + place for place, chance in enumerate(held) if chance >= _NEARLY * max(held)))
 
 
 def _is_internal(found: Sequence[Found], reading: Reading) -> bool:
@@ -281,15 +345,16 @@ def _model_findings(seen: Examined, reading: Reading) -> list[Finding]:
     """Runs of words that the model gave one class."""
     findings: list[Finding] = []
     words, spans = reading.words, reading.spans
-    for column, name in enumerate(SPANS):
-        kind = _SPAN_KINDS.get(name)
+    marked = spans >= _SPAN_AT
+    places = words.places() if marked.any() else []
+    for column in np.flatnonzero(marked.any(axis=0)).tolist():
+        kind = _SPAN_KINDS.get(SPANS[column])
         if kind is None:
             continue
-        marked = (spans[:, column] >= _SPAN_AT).nonzero()[0].tolist()
-        for first, last in _runs(marked):
+        for first, last in _runs(np.flatnonzero(marked[:, column]).tolist()):
             if all(words.names[number][0] == "\x00" for number in range(first, last + 1)):
                 continue
-            start, end = seen.normal.origin(words.starts[first], words.ends[last])
+            start, end = seen.normal.origin(places[first][0], places[last][1])
             score = round(float(spans[first : last + 1, column].max()), 3)
             findings.append(Finding(kind.value, "model", floor(kind), 0, start, end, score))
     return findings

@@ -40,18 +40,30 @@ from router_models.privacy_runtime import (
     split_words,
 )
 from router_models.train.files import save_npz
-from router_models.train.privacy_data import NOT_TRAINED_ON, NamePool, Row, augmented, combined, read_own, read_public
+from router_models.train.privacy_data import (
+    NOT_TRAINED_ON,
+    SHARES,
+    NamePool,
+    Row,
+    augmented,
+    combined,
+    read_own,
+    read_public,
+    read_queries,
+)
 from router_models.train.privacy_net import Batch, Net, as_onnx, quantised
 
 SEED = 20261124
-EPOCHS = 9
+EPOCHS = 13
 BATCH = 48
 MAX_WORDS = 224
 RATE = 2.5e-3
 COMBINED = 0.12
-COMMON_WORDS = 6000
-OWN_MESSAGES = Path(__file__).resolve().parent.parent / "data" / "privacy"
-NAMES = Path(__file__).resolve().parent.parent / "data" / "privacy-names.txt"
+COMMON_WORDS = 12000
+_DATA = Path(__file__).resolve().parent.parent / "data"
+OWN_MESSAGES = _DATA / "privacy"
+QUERIES, JUDGED = _DATA / "queries", _DATA / "privacy-queries.jsonl"
+NAMES = _DATA / "privacy-names.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,7 @@ def as_example(row: Row, vocabulary: Vocabulary) -> Example | None:
         return None
     tags = np.zeros((count, len(SPANS)), dtype=np.float32)
     if row.spans:
-        origins = [seen.normal.origin(a, b) for a, b in zip(words.starts[:count], words.ends[:count], strict=True)]
+        origins = [seen.normal.origin(a, b) for a, b in words.places()[:count]]
         for start, end, label in row.spans:
             column = SPANS.index(label)
             for number, (a, b) in enumerate(origins):
@@ -182,7 +194,7 @@ def batches(
 
 def loss_of(net: Net, batch: Batch, chosen: Sequence[Example]) -> torch.Tensor:
     """Stay, level, kinds and the words' classes together; what is not known of a row does not count."""
-    document, tagged = net(batch)
+    document, tagged, screened = net(batch)
     weight = torch.tensor([example.weight for example in chosen])
     label = torch.tensor([example.label for example in chosen])
     level = torch.tensor([example.level for example in chosen])
@@ -206,28 +218,38 @@ def loss_of(net: Net, batch: Batch, chosen: Sequence[Example]) -> torch.Tensor:
     of_words = (binary(tagged, tags, reduction="none", pos_weight=torch.tensor(2.0)) * cells).sum() / cells.sum().clamp(
         min=1
     )
-    return stay + 0.4 * of_level + 1.0 * of_kinds + 2.0 * of_words
+    of_screen = (binary(screened, smooth, reduction="none") * known).sum() / known.sum().clamp(min=1)
+    return stay + 0.3 * of_screen + 0.4 * of_level + 1.0 * of_kinds + 2.0 * of_words
 
 
 def fit(
-    rows: Sequence[Row], vocabulary: Vocabulary, pool: NamePool, *, seed: int = SEED, say: Callable[[str], None] = print
+    rows: Sequence[Row],
+    vocabulary: Vocabulary,
+    pool: NamePool,
+    *,
+    epochs: int = EPOCHS,
+    say: Callable[[str], None] = print,
 ) -> Net:
     """Train on rows. Each epoch sees another variant of each."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    torch.manual_seed(seed)
-    chance = random.Random(seed)
+    torch.manual_seed(SEED)
+    chance = random.Random(SEED)
     net = Net(len(ENTITIES))
     groups = [
         {"params": [p for n, p in net.named_parameters() if n == "ngram.weight"], "weight_decay": 0.05},
         {"params": [p for n, p in net.named_parameters() if n != "ngram.weight"], "weight_decay": 0.02},
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE)
-    steps = EPOCHS * (len(rows) // BATCH + 1)
+    steps = epochs * (
+        int(1.02 * sum(SHARES.get(row.source, 1) for row in rows)) // BATCH + 1
+    )  # shares are drawn: some room
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1, pct_start=0.15)
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         examples = []
         for row in rows:
+            if chance.random() >= SHARES.get(row.source, 1):
+                continue
             variant = augmented(row, pool, chance)
             if chance.random() < COMBINED:
                 variant = combined(variant, augmented(chance.choice(rows), pool, chance), chance)
@@ -243,11 +265,11 @@ def fit(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
-            if done < steps:
+            if schedule.last_epoch < steps:
                 schedule.step()
             total += float(loss.detach())
             done += 1
-        say(f"epoch {epoch + 1}/{EPOCHS}: loss {total / max(1, done):.4f}")
+        say(f"epoch {epoch + 1}/{epochs}: loss {total / max(1, done):.4f}")
     net.eval()
     return net
 
@@ -279,6 +301,11 @@ def export(net: Net, vocabulary: Vocabulary, out: Path, bias: float, points: dic
         arrays[name], arrays[f"{name}_scale"] = quantised(table)
     arrays["shape"] = weights["shape.weight"].T.astype(np.float16)
     arrays["entity"] = weights["entity.weight"][1:].astype(np.float16)
+    arrays["screen_in"], arrays["screen_bias"] = (
+        weights["screen_in.weight"].T.astype(np.float16),
+        weights["screen_in.bias"].astype(np.float16),
+    )
+    arrays["screen_out"] = weights["screen_out.weight"][0].astype(np.float16)
     save_npz(out / "privacy.npz", arrays)
     (out / "privacy.onnx").write_bytes(as_onnx(net, 1.0, bias))
     common = [
@@ -300,7 +327,8 @@ def train(data: Path, out: Path) -> None:
     names = read_names(NAMES)
     own = read_own(OWN_MESSAGES)
     public = read_public(data / "privacy", "train")
-    rows = [row for row in [*public, *own["train"]] if row.source not in NOT_TRAINED_ON]
+    queries = read_queries(QUERIES, JUDGED)
+    rows = [row for row in [*public, *own["train"], *queries] if row.source not in NOT_TRAINED_ON]
     encoder = Encoder.load(out if (out / "table.npy").exists() else manifest.FOLDER)
     vocabulary = Vocabulary(names, encoder)
     net = fit(rows, vocabulary, NamePool.of(names))

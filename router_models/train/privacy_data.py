@@ -6,6 +6,7 @@ The uner-* rows (CC BY-SA) are never trained on: the model would be a question f
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import random
 import re
@@ -18,15 +19,37 @@ from pathlib import Path
 from router_models.privacy_runtime import KINDS, LEVELS, SPANS
 
 NOT_TRAINED_ON = frozenset({"uner-en-ewt", "uner-pt-bosque"})
-OWN = "own"
+OWN, QUERIES = "own", "queries"
 _HOLD_OUT = 10  # one pair in this many of our own messages is kept for dev, one for test
 
 _SPAN_CLASS = {
-    "PERSON": "person", "PERSON_MINOR": "minor", "MINOR": "minor", "ADDRESS": "address", "POSTCODE": "address", "HEALTH": "health",
-    "SPECIAL": "special", "ETHNIC": "special", "NRP": "special", "CRIMINAL": "criminal", "SALARY": "money", "FINANCIAL": "money",
-    "CREDENTIAL": "credential", "PASSWORD": "credential", "SECRET": "credential", "PHONE": "contact", "EMAIL": "contact", "DOB": "dob",
-    "LOCATION": "place", "LOC": "place", "ORG": "organisation", "FAMILY": "minor", "USERNAME": "person",
-}  # fmt: skip
+    "PERSON": "person",
+    "PERSON_MINOR": "minor",
+    "MINOR": "minor",
+    "ADDRESS": "address",
+    "POSTCODE": "address",
+    "HEALTH": "health",
+    "SPECIAL": "special",
+    "ETHNIC": "special",
+    "NRP": "special",
+    "CRIMINAL": "criminal",
+    "SALARY": "money",
+    "FINANCIAL": "money",
+    "CREDENTIAL": "credential",
+    "PASSWORD": "credential",
+    "SECRET": "credential",
+    "PHONE": "contact",
+    "EMAIL": "contact",
+    "DOB": "dob",
+    "LOCATION": "place",
+    "LOC": "place",
+    "ORG": "organisation",
+    "FAMILY": "minor",
+    "USERNAME": "person",
+    "ID": "number",
+    "BANK": "number",
+    "ONLINE_ID": "number",
+}
 # Span classes that a source marks wherever they occur; elsewhere a word without a mark says nothing about the class.
 _MARKED = {
     "meddocan": {"person", "address", "contact"},
@@ -42,7 +65,31 @@ _MARKED = {
     "casimedicos": {"person", "address", "minor"},
     OWN: set(SPANS) - {"place", "organisation", "contact"},
 }
-_WEIGHTS = {"meqsum": 0.5, "generated-dev": 0.7, OWN: 6.0, "evi-en": 0.7, "lener-br": 0.5, "sli-nerc-gl": 0.6, "banking77": 1.0, "meddocan": 1.0}
+_WEIGHTS = {
+    OWN: 4.5,
+    QUERIES: 1.0,
+    "evi-en": 1.2,
+    "presidio-research": 1.5,
+    "restaurant8k": 1.5,
+    "gitleaks-fps": 3.0,
+    "gitleaks-tps": 3.0,
+    "meddocan": 2.5,
+    "generated-dev": 0.8,
+    "lener-br": 0.8,
+    "sli-nerc-gl": 0.8,
+}
+# Of large sources whose wordings repeat, each epoch sees this share.
+SHARES = {
+    "generated-dev": 0.35,
+    "sli-nerc-gl": 0.35,
+    "lener-br": 0.35,
+    "banking77": 0.4,
+    "clinc150": 0.5,
+    "meddocan": 0.6,
+    "casimedicos": 0.6,
+    "echr-es": 0.6,
+    QUERIES: 0.6,
+}
 _KIND_NAMES = {"credentials": "credential"}
 
 
@@ -91,6 +138,35 @@ def read_public(folder: Path, split: str) -> list[Row]:
     return rows
 
 
+def read_queries(folder: Path, judged: Path) -> list[Row]:
+    """The router's own training queries that were judged for privacy: nearly all may leave."""
+    levels = {
+        line["text_sha256"]: line["level"] for line in map(json.loads, judged.read_text(encoding="utf-8").splitlines())
+    }
+    rows = []
+    for file in sorted(folder.glob("*-a-*.jsonl")):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
+            raw = json.loads(line)
+            level = levels.get(hashlib.sha256(raw["text"].encode()).hexdigest()[:16])
+            if level is not None:
+                stays = LEVELS.index(level) >= LEVELS.index("personal")
+                rows.append(
+                    Row(
+                        id=f"{file.stem}-{number}",
+                        text=raw["text"],
+                        spans=(),
+                        label=int(stays),
+                        level=LEVELS.index(level),
+                        kinds=None if stays else frozenset(),
+                        source=QUERIES,
+                        lang=raw["lang"],
+                        evasion="",
+                        weight=_WEIGHTS[QUERIES],
+                    )
+                )
+    return rows
+
+
 _MARK = re.compile(r"⟦([A-Z_]+):([^⟧]*)⟧")
 
 
@@ -101,11 +177,12 @@ def read_own(folder: Path) -> dict[str, list[Row]]:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
             if line.strip():
                 raw = json.loads(line)
-                splits[_own_split(raw["pair"])].append(_own_row(raw, f"{file.stem}-{number}"))
+                splits[own_split(raw["pair"])].append(_own_row(raw, f"{file.stem}-{number}"))
     return splits
 
 
-def _own_split(pair: str) -> str:
+def own_split(pair: str) -> str:
+    """Where a pair belongs: train, dev or test."""
     bucket = zlib.crc32(pair.encode()) % _HOLD_OUT
     return {0: "test", 1: "dev"}.get(bucket, "train")
 
@@ -150,9 +227,12 @@ class NamePool:
     last: tuple[str, ...]
 
     @classmethod
-    def of(cls, names: dict[str, int]) -> "NamePool":
+    def of(cls, names: dict[str, int]) -> NamePool:
         """Split a name table."""
-        return cls(tuple(n for n, k in names.items() if k & 1 and len(n) > 2), tuple(n for n, k in names.items() if k & 2 and len(n) > 2))
+        return cls(
+            tuple(n for n, k in names.items() if k & 1 and len(n) > 2),
+            tuple(n for n, k in names.items() if k & 2 and len(n) > 2),
+        )
 
 
 def augmented(row: Row, pool: NamePool, chance: random.Random) -> Row:
@@ -217,7 +297,7 @@ def _name_like(value: str, pool: NamePool, chance: random.Random) -> str:
     return " ".join(made) if value.islower() else " ".join(word.title() for word in made)
 
 
-def _mapped(row: Row, change: "object") -> Row:
+def _mapped(row: Row, change: object) -> Row:
     assert callable(change)  # noqa: S101 - training only
     text = "".join(new if len(new := str(change(c))) == 1 else c for c in row.text)
     return replace(row, text=text)

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import math
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -23,6 +25,7 @@ GROUPS: dict[str, Callable[[Row], Iterable[str]]] = {
     "source": lambda row: (row.source,),
 }
 RATES = (0.01, 0.02, 0.05)
+LENGTHS = {100: 600, 1_000: 300, 100_000: 12}  # characters, and how many texts of that length are timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,39 @@ class Line:
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long one scan takes on one thread, texts never seen before, words partly so."""
+
+    characters: int
+    p50_ms: float
+    p99_ms: float
+
+
+def latencies(scanner: PrivacyScanner, texts: Sequence[str], seed: int = 1) -> Iterator[Latency]:
+    """Scan times of texts put together from `texts`, after a warm-up."""
+    chance = random.Random(seed)
+    for length, count in LENGTHS.items():
+        made = [_text_of(length, texts, chance) for _ in range(count + count // 4)]
+        seconds = []
+        for text in made:
+            start = time.perf_counter()
+            scanner.scan([Part("user", text)])
+            seconds.append(time.perf_counter() - start)
+        timed = sorted(seconds[count // 4 :])
+        yield Latency(length, 1e3 * timed[len(timed) // 2], 1e3 * timed[min(len(timed) - 1, int(0.99 * len(timed)))])
+
+
+def _text_of(length: int, texts: Sequence[str], chance: random.Random) -> str:
+    pieces: list[str] = []
+    size = 0
+    while size < length:
+        piece = chance.choice(texts)
+        pieces.append(piece)
+        size += len(piece) + 1
+    return "\n".join(pieces)[:length]
 
 
 def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:

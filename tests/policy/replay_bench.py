@@ -102,8 +102,9 @@ def _insert(engine: Engine, table: Table, rows: list[Entry] | list[AttemptEntry]
     if rows:
         values = attrgetter(*(field.name for field in dataclasses.fields(rows[0])))
         marks = ", ".join("?" * len(table.columns))
+        statement = f"INSERT INTO {table.name} VALUES ({marks})"  # noqa: S608 - our own names
         with engine.begin() as connection:
-            connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({marks})", [values(row) for row in rows])
+            connection.exec_driver_sql(statement, [values(row) for row in rows])
 
 
 def main() -> None:

@@ -35,7 +35,8 @@ class Heard:
 
 def trained(data: Path, out: Path, watcher: Heard | None = None) -> tuple[bytes, ...]:
     """The bytes of the artefacts."""
-    router.train(data, out, queries=data / "queries", pairs=data / "pairs", watcher=watcher or Heard())
+    queries, pairs = data / "queries", data / "pairs"
+    router.train(data, out, queries=queries, pairs=pairs, meanings=None, watcher=watcher or Heard())
     return tuple((out / name).read_bytes() for name in FILES)
 
 

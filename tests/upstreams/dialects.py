@@ -98,7 +98,7 @@ def _error(status: int, message: str, code: str, **headers: str) -> Refusal:
 class OpenAI(Dialect):
     """Chat completions, as OpenAI, vLLM, Ollama and the like speak them."""
 
-    refusals = {
+    refusals: ClassVar = {
         "denied": _error(401, f"Incorrect API key provided: {KEY}.", "invalid_api_key"),
         "busy": _error(429, "Rate limit reached for requests", "rate_limit_exceeded", retry_after="7"),
         "failed": _error(500, "The server had an error", "server_error"),
@@ -130,7 +130,7 @@ class OpenAI(Dialect):
             parts = ({"index": 0, "function": {"arguments": part}} for part in halves(ARGUMENTS))
             deltas = [{"role": "assistant", "tool_calls": [{"index": 0, **_called("")}]}]
             deltas += ({"tool_calls": [part]} for part in parts)
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices: list[Json] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
         choices.append({"index": 0, "delta": {}, "finish_reason": self.stops[say.finish]})
         chunk = {**self.head, "object": "chat.completion.chunk"}
         events = [event({**chunk, "choices": [choice]}) for choice in choices]

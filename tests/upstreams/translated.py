@@ -42,14 +42,14 @@ class Watsonx(OpenAI):
     provider = "watsonx"
     model_name = "ibm/granite-4-h-small"
     cached = 0
-    stops = {name: name for name in ("stop", "length", "tool_calls")}
+    stops: ClassVar = {name: name for name in ("stop", "length", "tool_calls")}
     head: ClassVar[Json] = {"id": "chatcmpl-1", "created": 1, "model_id": model_name, "model": model_name}
     usage: ClassVar[Json] = {
         "prompt_tokens": PROMPT,
         "completion_tokens": COMPLETION,
         "total_tokens": PROMPT + COMPLETION,
     }
-    refusals = {
+    refusals: ClassVar = {
         "denied": _watsonx_error(401, "authentication_token_not_valid", f"Failed to authenticate: token {KEY}"),
         "busy": _watsonx_error(429, "rate_limit_reached_requests", "Too many requests", **_AFTER_7_S),
         "failed": _watsonx_error(500, "downstream_request_failed", "Downstream request failed"),
@@ -85,8 +85,8 @@ class Anthropic(Dialect):
 
     provider = "anthropic"
     model_name = "claude-sonnet-4-5"
-    stops = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-    refusals = {
+    stops: ClassVar = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}  # fmt: skip
+    refusals: ClassVar = {
         "denied": _anthropic_error(401, "authentication_error", f"invalid x-api-key {KEY}"),
         "busy": _anthropic_error(429, "rate_limit_error", "This request would exceed your rate limit", **_AFTER_7_S),
         "failed": _anthropic_error(500, "api_error", "Internal server error"),
@@ -169,8 +169,8 @@ class Gemini(Dialect):
 
     provider = "gemini"
     model_name = "gemini-2.5-pro"
-    stops = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}
-    refusals = {
+    stops: ClassVar = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}
+    refusals: ClassVar = {
         "denied": _gemini_error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
         "busy": _gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", **_AFTER_7_S),
         "failed": _gemini_error(500, "INTERNAL", "An internal error has occurred. Please retry."),
@@ -249,10 +249,10 @@ class Bedrock(Dialect):
     provider = "bedrock"
     model_name = "anthropic.claude-sonnet-4-5-20250929-v1:0"
     stream_type = "application/vnd.amazon.eventstream"
-    stops = {
+    stops: ClassVar = {
         "stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "guardrail_intervened"
     }  # fmt: skip
-    refusals = {
+    refusals: ClassVar = {
         "denied": _bedrock_error(403, "UnrecognizedClientException", "The security token is invalid."),
         "busy": _bedrock_error(429, "ThrottlingException", "Too many requests", **_AFTER_7_S),
         "failed": _bedrock_error(500, "InternalServerException", "The system encountered an unexpected error"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from gateway.signals.identifiers.base import Found, Scan
 from gateway.signals.identifiers.numbers import find_numbers
+from gateway.signals.identifiers.references import find_references
 from gateway.signals.identifiers.secret import find_secrets
 from gateway.signals.identifiers.words import find_worded
 
@@ -19,7 +20,7 @@ __all__ = ["Found", "scan"]
 def scan(text: str, lower: str) -> list[Found]:
     """Every identifier of a normalised text, in order, the strongest where two overlap. `lower` has the same length."""
     view = Scan.of(text, lower)
-    found = [*find_secrets(view), *find_numbers(view), *find_worded(view)]
+    found = [*find_secrets(view), *find_numbers(view), *find_references(view), *find_worded(view)]
     return strongest(found)
 
 

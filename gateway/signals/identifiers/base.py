@@ -15,7 +15,7 @@ CERTAIN, LIKELY, SOFT, WEAK = 0.99, 0.95, 0.6, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One identifier: its recogniser's label, kind, class, place in the scanned text, and how sure its form makes us."""
+    """One identifier: its recogniser's label, kind, class, place in the scanned text, how sure its form makes us."""
 
     label: str
     kind: Kind
@@ -64,6 +64,24 @@ class Scan:
         text = self.lower if lower else self.text
         for start, end in self.stretches:
             yield from pattern.finditer(text, start, end)
+
+    def around(self, beginnings: tuple[str, ...], before: int, after: int) -> list[tuple[int, int]]:
+        """The stretches around words that begin so: patterns that such a word must open need look nowhere else."""
+        lower, hits = self.lower, []
+        for beginning in beginnings:
+            position = lower.find(beginning)
+            while position != -1:
+                if not position or not lower[position - 1].isalnum():
+                    hits.append(position)
+                position = lower.find(beginning, position + 1)
+        stretches: list[tuple[int, int]] = []
+        for hit in sorted(hits):
+            start, end = max(0, hit - before), min(len(lower), hit + after)
+            if stretches and start <= stretches[-1][1]:
+                stretches[-1] = (stretches[-1][0], end)
+            else:
+                stretches.append((start, end))
+        return stretches
 
     def before(self, start: int, words: re.Pattern[str], reach: int = 48) -> bool:
         """Whether one of the words stands shortly before `start`."""

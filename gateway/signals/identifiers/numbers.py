@@ -4,6 +4,8 @@ One pattern finds every run of at least five digits or so with the letters that 
 the lengths that some identifier has. Time is linear in the text: runs and groups are bounded.
 """
 
+# ruff: noqa: E501, SIM905 - patterns and lists of words read better unbroken
+
 from __future__ import annotations
 
 import re
@@ -23,7 +25,6 @@ from stdnum.pt import nif as pt_nif
 
 from gateway.signals.identifiers.base import CERTAIN, LIKELY, SOFT, WEAK, Found, Scan, found, words
 from gateway.signals.taxonomy import Kind
-from gateway.types import DataClass
 
 _RUN = re.compile(r"[0-9](?:[0-9]|[ .\-/·_\u00a0()]{1,2}(?=[0-9])){3,79}")
 _PREFIX = re.compile(r"(?<![^\W_])([A-Za-z]{1,4})([ .\-/]{0,2})$")
@@ -52,33 +53,20 @@ _NUSS_WORDS = words("nuss", "naf", "nass", "ss", "n\\.?º? ?ss", "seguridad soci
 _HEALTH_WORDS = words("nhc", "n\\.h\\.c\\.?", "historia", "història", "historial", "hª", "historia clínica", "historia clinica", "episodio", "sip(?!:[^ ])", "cipa", "cip", "nuhsa", "nuss", "tarjeta sanitaria", "targeta sanitària", "tarxeta sanitaria", "osasun txartela(?:ren)?", "cartão de utente", "utente", "número de utente", "carte vitale", "nhs", "medical record", "mrn", "patient id", "health card", "expediente médico", "cip-?sns", "tsi", "cipf", "n.? ?col", "colegiado", "colegiada", "col\\. ?n.?")  # fmt: skip
 _PHONE_WORDS = words("tel", "tel\\.", "tlf", "tfno", "tfno\\.", "tlfn", "tlfno", "telf", "telf\\.", "teléfono", "telefono", "telèfon", "telefonoa", "telefone", "téléphone", "móvil", "movil", "mòbil", "mugikorra", "telemóvel", "celular", "fijo", "fono", "phone", "mobile", "cell", "call", "called", "calling", "llamar", "llamad", "llamadme", "llámame", "llámenme", "llamarme", "llámeme", "llamando", "whatsapp", "wasap", "wassap", "guasap", "bizum", "sms", "número", "numero", "número es", "num", "number", "contacto", "contact", "contactar", "fone", "numbr", "telefno", "línea", "linea", "línia", "liña", "portabilidad", "ring", "text me", "teléfonos", "fax", "extensión")  # fmt: skip
 _CARD_WORDS = words("tarjeta", "targeta", "tarxeta", "txartela", "cartão", "carte", "card", "visa", "mastercard", "amex", "crédito", "débito", "credit", "debit", "pan")  # fmt: skip
-_IMEI_WORDS = words("imei", "iccid", "sim", "serie", "serial", "terminal", "móvil", "movil", "phone", "device", "dispositivo")
+_IMEI_WORDS = words(
+    "imei", "iccid", "sim", "serie", "serial", "terminal", "móvil", "movil", "phone", "device", "dispositivo"
+)
 _PLATE_WORDS = words("matrícula", "matricula", "matrícules", "matrikula", "placa", "plate", "coche", "vehículo", "vehiculo", "vehicle", "moto", "furgoneta", "camión", "cotxe", "carro", "car", "van", "multa", "multas", "itv", "aparcad[oa]", "parking", "aparcamiento", "conductor[a]?", "seguro", "taxi", "voiture", "plaque", "immatriculation", "registration", "reg", "autoa", "kotxea", "golpe", "parte")  # fmt: skip
 _TAX_PT_WORDS = words("nif", "contribuinte", "número de contribuinte", "fiscal", "nipc", "cartão de cidadão")
 _NHS_WORDS = words("nhs", "nhs number")
 _SSN_WORDS = words("ssn", "social security", "social", "social security number", "itin")
 _CUPS_WORDS = words("cups")
 _POSTCODE_WORDS = words("cp", "c\\.p\\.?", "código postal", "codi postal", "zip", "postcode", "post code", "postal")
-_POINT = re.compile(r"(?<![\w.])[-+]?[0-9]{1,2}[.,][0-9]{4,10}°?\s?[NS]?[,;/ ]{1,3}\s?[-+]?[0-9]{1,3}[.,][0-9]{4,10}(?![\w])")
-
-# Business references: their prefixes, and the words that stand before a bare one.
-_REFERENCE = re.compile(r"(?<![^\W_])(?:[A-Za-z]{1,6}[\-/_. ]?)?#?[0-9][0-9A-Za-z]*(?:[\-/_][0-9A-Za-z]+){0,4}(?![^\W_])")
-_REFERENCE_PREFIX = re.compile(
-    r"(?<![^\W_])(?:ped|pedido|ord|order|web|fac|fra|fact|inv|invoice|inc|tck|tkt|tk|ref|ct|ctr|cto|con|of|ofe|offer|op|tx|trx|txn|so|po|rma|exp|"
-    r"case|caso|alb|lote|lot|sr|req|cas|prj|proy|pry|presu|ppto|nc|dev|env|trk|ot|wo|sol|rec|sin|pol|poliza|cot|qt|quo|bug|crm|cli|"
-    r"f|fv|r|s)[\-_/#]{1,2}(?:[0-9]{4}[\-/_])?[0-9]{2,10}(?:[\-/_][0-9]{1,8})?(?![^\W_])"
-)
-_REFERENCE_WORDS = re.compile(
-    r"(?<![^\W_])(?:pedidos?|orden(?: de)?|contratos?|facturas?|incidencias?|tickets?|tiquet|oferta|presupuesto|operación|operacion|transacción|expedientes?|"
-    r"albarán|albaran|envío|envio|seguimiento|referencia interna|reclamación|reclamacion|póliza|poliza|siniestro|solicitud|devolución|orders?|contracts?|invoices?|"
-    r"offers?|quotes?|case|tracking|shipment|package|paquete|parcel|claim|purchase order|comanda|factura|encomenda|commande|facture|commandes?|eskaera|faktura|"
-    r"incidència|incidente|lote|delivery|transaction|proyecto|project|albará)(?: (?:n[.º°o]*|núm\.?|num\.?|number|no\.?|id|número|numero|de|con|ref\.?|referencia|reference|code|código|codigo|interna|marco)){0,3}[ :#\-]{0,3}$"
-)
-_TRACK = re.compile(r"(?<![^\W_])(?:1Z[0-9A-Z]{16}|[A-Z]{2}[0-9]{9}[A-Z]{2}|PQ[0-9A-Z]{12,20})(?![^\W_])")
-_HASH_NUMBER = re.compile(r"(?<![\w#&])#[0-9]{4,10}(?![^\W_])")
 
 _CIF = re.compile(r"[ABCDEFGHJNPQRSUVW]")
-_COUNTED = re.compile(r"\s?(?:habitantes|habitants|habitantak|inhabitants|personas|people|euros?|€|\$|dollars|dólares|km|kg|metros|visitas|views|votos|votes|registros|rows|filas|bytes|años|years)")
+_COUNTED = re.compile(
+    r"\s?(?:habitantes|habitants|habitantak|inhabitants|personas|people|euros?|€|\$|dollars|dólares|km|kg|metros|visitas|views|votos|votes|registros|rows|filas|bytes|años|years)"
+)
 _UUID = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
 _FREE_PHONE = re.compile(r"(?:34)?(?:[89]0[0-9])")
 
@@ -109,11 +97,12 @@ def find_numbers(scan: Scan) -> Iterator[Found]:
         start = run.start()
         if any(first <= start < last for first, last in uuids):
             continue
-        if start and (text[start - 1].isdigit() or (text[start - 1] == "." and start > 1 and text[start - 2].isdigit())):
+        if start and (
+            text[start - 1].isdigit() or (text[start - 1] == "." and start > 1 and text[start - 2].isdigit())
+        ):
             continue
         taken += _in_run(scan, run)
     yield from taken
-    yield from _references(scan)
 
 
 def _ibans(scan: Scan) -> Iterator[Found]:
@@ -229,9 +218,20 @@ def _with_letter(scan: Scan, c: _Candidate) -> Iterator[Found]:
             yield found("ID_NIF", Kind.IDENTITY, (c.prefix_start, c.suffix_end), CERTAIN)
         elif es_dni.is_valid("0" + c.digits + c.suffix) and scan.before(c.start, _ID_WORDS):
             yield found("ID_DNI", Kind.IDENTITY, span, CERTAIN)
-    if n == 6 and len(c.prefix) == 2 and c.suffix in "ABCD" and c.prefix[0] not in "DFIQUV" and c.prefix[1] not in "DFIOQUV":
+    if (
+        n == 6
+        and len(c.prefix) == 2
+        and c.suffix in "ABCD"
+        and c.prefix[0] not in "DFIQUV"
+        and c.prefix[1] not in "DFIOQUV"
+    ):
         yield found("ID_NINO", Kind.IDENTITY, (c.prefix_start, c.suffix_end), LIKELY)
-    if n == 7 and _CIF.fullmatch(c.prefix or "-") and c.suffix in "ABCDEFGHIJ" and es_nif.is_valid(c.prefix + c.digits + c.suffix):
+    if (
+        n == 7
+        and _CIF.fullmatch(c.prefix or "-")
+        and c.suffix in "ABCDEFGHIJ"
+        and es_nif.is_valid(c.prefix + c.digits + c.suffix)
+    ):
         yield found("ID_CIF", Kind.BUSINESS, (c.prefix_start, c.suffix_end), CERTAIN)
 
 
@@ -258,7 +258,12 @@ def _with_prefix(scan: Scan, c: _Candidate) -> Iterator[Found]:
             yield found("CUPS", Kind.LOCATION, (c.prefix_start, end), LIKELY)
     if len(c.prefix) in {2, 3} and n in {6, 7} and scan.before(c.prefix_start, _PASSPORT_WORDS, 40):
         yield found("PASSPORT", Kind.IDENTITY, span, LIKELY)
-    if len(c.prefix) == 4 and n in {10, 12} and c.shape in {(1, 6, 3), (10,), (1, 9), (12,), (6, 6)} and c.digits[0] in "01":
+    if (
+        len(c.prefix) == 4
+        and n in {10, 12}
+        and c.shape in {(1, 6, 3), (10,), (1, 9), (12,), (6, 6)}
+        and c.digits[0] in "01"
+    ):
         yield found("HEALTH_ID", Kind.HEALTH, span, LIKELY)
     if c.prefix == "AN" and n == 10 and scan.before(c.prefix_start, _HEALTH_WORDS):
         yield found("HEALTH_ID", Kind.HEALTH, span, LIKELY)
@@ -267,12 +272,22 @@ def _with_prefix(scan: Scan, c: _Candidate) -> Iterator[Found]:
 def _card(scan: Scan, c: _Candidate) -> Iterator[Found]:
     digits, span = c.digits, (c.start, c.end)
     if digits in _TEST_CARDS or len(set(digits)) < 3 or not luhn.is_valid(digits):
-        if digits not in _TEST_CARDS and len(digits) == 16 and digits[0] in "3456" and scan.before(c.start, _CARD_WORDS, 24):
+        if (
+            digits not in _TEST_CARDS
+            and len(digits) == 16
+            and digits[0] in "3456"
+            and scan.before(c.start, _CARD_WORDS, 24)
+        ):
             yield found("CARD", Kind.FINANCIAL, span, SOFT)
         return
     if digits[:2] == "89" and len(digits) >= 18:
         yield found("ICCID", Kind.ONLINE_ID, span, CERTAIN)
-    elif digits[0] in "456" or digits[:2] in {"34", "37", "30", "36", "38", "35"} or "2221" <= digits[:4] <= "2720" or digits[:4] in _JCB_15:
+    elif (
+        digits[0] in "456"
+        or digits[:2] in {"34", "37", "30", "36", "38", "35"}
+        or "2221" <= digits[:4] <= "2720"
+        or digits[:4] in _JCB_15
+    ):
         if len(digits) == 15 and digits[:2] not in _AMEX and digits[:4] not in _JCB_15:
             return
         grouped = c.shape in {(4, 4, 4, 4), (4, 6, 5), (4, 4, 4, 4, 3), (4, 6, 4)}
@@ -429,27 +444,3 @@ _BY_LENGTH = {
     19: _card,
     20: _twenty,
 }
-
-
-def _references(scan: Scan) -> Iterator[Found]:
-    """Business references, and coordinates."""
-    text, lower = scan.text, scan.lower
-    if "-" in text or "/" in text or "_" in text:
-        for match in scan.each(_REFERENCE_PREFIX, lower=True):
-            yield found("REFERENCE", Kind.BUSINESS, match.span(), LIKELY - 0.3 if match.end() - match.start() > 5 else WEAK)
-    if "#" in text:
-        for match in scan.each(_HASH_NUMBER):
-            yield found("REFERENCE", Kind.BUSINESS, match.span(), SOFT)
-    for match in scan.each(_TRACK):
-        yield found("REFERENCE", Kind.BUSINESS, match.span(), SOFT)
-    for match in scan.each(_WORDED_GATE, lower=True):
-        start = match.end()
-        number = _REFERENCE.match(text, start)
-        if number and number.end() - number.start() >= 4 and _REFERENCE_WORDS.search(lower, max(0, start - 60), start):
-            yield found("REFERENCE", Kind.BUSINESS, number.span(), SOFT)
-    for match in scan.each(_POINT):
-        yield found("GPS", Kind.LOCATION, match.span(), SOFT + 0.3)
-
-
-# Cheap: a number-like token after a letter, sign or space; the words before are looked at for these only.
-_WORDED_GATE = re.compile(r"[ :#](?=(?:[a-z]{1,6}[\-/_. ]?)?#?[0-9]{3,4}[0-9a-z\-/_]*(?![^\W_]))")

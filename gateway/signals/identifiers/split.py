@@ -12,9 +12,36 @@ from gateway.signals.identifiers.base import CERTAIN, LIKELY, words
 from gateway.signals.taxonomy import Kind
 
 _PIECE = re.compile(r"(?<![^\W_])\+?[A-Za-z]{0,2}[0-9][0-9.\-]{1,22}[A-Za-z]?(?![^\W_])")
-_TURN = re.compile(r"(?:^|\n)[ \t]*(user|usuario|human|cliente|customer|assistant|asistente|agente|agent|bot|system)[ \t]*:", re.IGNORECASE)
+_TURN = re.compile(
+    r"(?:^|\n)[ \t]*(user|usuario|human|cliente|customer|assistant|asistente|agente|agent|bot|system)[ \t]*:",
+    re.IGNORECASE,
+)
 _OTHERS = frozenset({"assistant", "asistente", "agente", "agent", "bot", "system"})
-_CUE = words("partes?", "primer[oa]?", "mitad", "empieza", "sigue", "resto", "first", "half", "rest", "then", "parts?", "starts", "second", "segund[oa]", "luego", "después", "continúa", "termina", "acaba", "ends", "last", "último", "últimos")  # fmt: skip
+_CUE = words(
+    "partes?",
+    "primer[oa]?",
+    "mitad",
+    "empieza",
+    "sigue",
+    "resto",
+    "first",
+    "half",
+    "rest",
+    "then",
+    "parts?",
+    "starts",
+    "second",
+    "segund[oa]",
+    "luego",
+    "después",
+    "continúa",
+    "termina",
+    "acaba",
+    "ends",
+    "last",
+    "último",
+    "últimos",
+)
 _MAX_PIECES = 4
 _MAX_TURNS = 64
 
@@ -23,7 +50,11 @@ def turns(text: str) -> list[tuple[int, int]]:
     """The spans of what users say in a transcript pasted as text."""
     marks = list(_TURN.finditer(text))[:_MAX_TURNS]
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    return [(m.end(), end) for m, end in zip(marks, ends, strict=True) if m.group(1).lower() not in _OTHERS] if len(marks) > 1 else []
+    return (
+        [(m.end(), end) for m, end in zip(marks, ends, strict=True) if m.group(1).lower() not in _OTHERS]
+        if len(marks) > 1
+        else []
+    )
 
 
 def joined(said: Sequence[str]) -> Iterator[tuple[str, Kind, float, int, tuple[int, int], tuple[int, int]]]:

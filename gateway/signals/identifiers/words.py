@@ -1,5 +1,7 @@
 """classify: identifiers that a sign or a word opens: e-mail, IP and MAC addresses, dates of birth, postcodes."""
 
+# ruff: noqa: E501, SIM905 - patterns and lists of words read better unbroken
+
 from __future__ import annotations
 
 import ipaddress
@@ -10,7 +12,9 @@ from gateway.signals.identifiers.base import LIKELY, SOFT, WEAK, Found, Scan, fo
 from gateway.signals.taxonomy import Kind
 
 _LOCAL = re.compile(r"[A-Za-z0-9._%+\-\u00c0-\u024f]{1,64}$")
-_DOMAIN = re.compile(r"(?:[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\-\u00c0-\u024f]{0,61}[A-Za-z0-9\u00c0-\u024f])?\.){1,6}[A-Za-z]{2,24}")
+_DOMAIN = re.compile(
+    r"(?:[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\-\u00c0-\u024f]{0,61}[A-Za-z0-9\u00c0-\u024f])?\.){1,6}[A-Za-z]{2,24}"
+)
 _ROLES = frozenset(
     "info soporte support contacto contact atencion atencioncliente atencionalcliente clientes cliente ventas sales noreply no-reply donotreply no-responder dpd dpo rgpd gdpr "
     "privacidad privacy admin administracion webmaster postmaster hostmaster abuse security seguridad hello hola help ayuda prensa press marketing rrhh hr jobs empleo careers "
@@ -20,12 +24,48 @@ _ROLES = frozenset(
 _IP4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
 _IP6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:])")
 _MAC = re.compile(r"(?<![\w:\-])(?:[0-9A-Fa-f]{2}[:\-]){5}[0-9A-Fa-f]{2}(?![\w:\-])")
-_IP_WORDS = words("ip", "ips", "dirección", "cliente", "user", "usuario", "sesión", "session", "login", "router", "casa", "conexión", "conecta", "conectado", "registered", "visitor")
+_IP_WORDS = words(
+    "ip",
+    "ips",
+    "dirección",
+    "cliente",
+    "user",
+    "usuario",
+    "sesión",
+    "session",
+    "login",
+    "router",
+    "casa",
+    "conexión",
+    "conecta",
+    "conectado",
+    "registered",
+    "visitor",
+)
 _BIRTH_WORDS = re.compile(
     r"(?<![^\W_])(?:nac(?:ió|í|i|ido|ida|idos|imiento)|naci(?:ó|o)|f\. ?nac\.?|fecha de nac\w*|fnac|born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday|cumpleaños|cumplo|né|née|nascid[oa]|nascimento|data de nascimento|nascut|nascuda|"
     r"data de naixement|vaig néixer|nado|nada|nacín|jaioa?|jaiotze data|jaio nintzen|date de naissance)(?![^\W_])"
 )
-_BIRTH_GATES = ("naci", "nac.", "fnac", "de nac", "born", "birth", "dob", "d.o.b", "cumpl", "né", "nasc", "naix", "néixer", "nado", "nada", "nacín", "jaio")
+_BIRTH_GATES = (
+    "nac",
+    "f. nac",
+    "f.nac",
+    "fecha",
+    "fnac",
+    "born",
+    "dob",
+    "d.o.b",
+    "date",
+    "data",
+    "birth",
+    "cumpl",
+    "né",
+    "nasc",
+    "vaig",
+    "nado",
+    "nada",
+    "jaio",
+)
 _DATE = re.compile(
     r"(?<![\w])(?:[0-9]{1,2}[ ]?[/\-.][ ]?[0-9]{1,2}[ ]?[/\-.][ ]?(?:19|20)?[0-9]{2}|(?:19|20)[0-9]{2}[/\-.][0-9]{1,2}[/\-.][0-9]{1,2}|"
     r"[0-9]{1,2}(?:st|nd|rd|th|er|º)?(?: de| d'| of|)? ?(?:ene|feb|mar|abr|may|jun|jul|ago|sep|oct|nov|dic|jan|apr|aug|dec|gen|febr|març|maig|juny|juliol|set|out|dez|fev|xan|maio|xuñ|xul|déc|fév|avr|mai|juin|juil|aoû)[a-zéûç]*\.?(?:,? (?:de |del |of |d')?(?:19|20)[0-9]{2})|"
@@ -47,10 +87,11 @@ def find_worded(scan: Scan) -> Iterator[Found]:
             yield found("MAC", Kind.ONLINE_ID, match.span(), SOFT)
         for match in scan.each(_IP6):
             yield from _ip(scan, match)
-    for match in _BIRTH_WORDS.finditer(lower) if scan.stretches and any(gate in lower for gate in _BIRTH_GATES) else ():
-        date = _DATE.search(lower, match.end(), min(len(lower), match.end() + 48))
-        if date:
-            yield found("DOB", Kind.DOB, date.span(), SOFT + 0.25)
+    for low, high in scan.around(_BIRTH_GATES, 1, 40) if scan.stretches else ():
+        for match in _BIRTH_WORDS.finditer(lower, low, high):
+            date = _DATE.search(lower, match.end(), min(len(lower), match.end() + 48))
+            if date:
+                yield found("DOB", Kind.DOB, date.span(), SOFT + 0.25)
     for match in scan.each(_UK_POSTCODE):
         yield found("POSTCODE", Kind.LOCATION, match.span(), SOFT)
 
@@ -74,7 +115,11 @@ def _ip(scan: Scan, match: re.Match[str]) -> Iterator[Found]:
         address = ipaddress.ip_address(match.group())
     except ValueError:
         return
-    if not address.is_global or address.is_multicast or match.group() in {"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"}:
+    if (
+        not address.is_global
+        or address.is_multicast
+        or match.group() in {"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"}
+    ):
         return
     worded = scan.before(match.start(), _IP_WORDS, 40)
     yield found("IP", Kind.ONLINE_ID, match.span(), SOFT if worded else WEAK)
