@@ -18,10 +18,13 @@ import orjson
 
 import gateway
 import router_models
+from gateway.cache.conversations import Conversations
 from gateway.cache.store import MemoryStore
 from gateway.console.pages import home
+from gateway.embedding import Embedding
 from gateway.errors import ConfigError
-from gateway.gate import Gate
+from gateway.gate import Destination, Gate
+from gateway.ledger.erasure import Erasures
 from gateway.ledger.keys import REFRESH_S, KeyRing
 from gateway.ledger.policies import remember
 from gateway.ledger.prices import Machine, PriceBook, load_prices
@@ -31,22 +34,27 @@ from gateway.policy.live import LivePolicy, Refusal
 from gateway.policy.rules import Policy
 from gateway.policy.trace import explained
 from gateway.settings import Settings
+from gateway.shadows import Shadows
 from gateway.signals.difficulty import DifficultyScorer
 from gateway.signals.language import detect
 from gateway.signals.privacy import PrivacyScanner, read_points
 from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.recall import Recall
 from gateway.stages.record import LedgerRecorder
+from gateway.telemetry.audit import policy_record, refusal_record
 from gateway.telemetry.logs import fields, places
 from gateway.telemetry.metrics import Metrics
 from gateway.types import ANONYMOUS, Cloud, DataClass, Inbound, Model, Signals, Zone
-from gateway.upstreams.base import Upstream
+from gateway.upstreams.base import Embedder, Upstream
 from gateway.upstreams.health import CloudHealth
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.registry import build
+from gateway.upstreams.registry import build, build_embedder
+from gateway.upstreams.static import default_embedding
+from gateway.wire import completions, embeddings, messages, responses
 from gateway.wire.body import App, Receive, Scope, Send
 from gateway.wire.chat import read_chat
-from gateway.wire.endpoint import ChatEndpoint, new_request_id
+from gateway.wire.door import Door
+from gateway.wire.endpoint import Endpoint, new_request_id
 from gateway.wire.pages import build_pages
 from router_models.encoder import Encoder
 
@@ -149,29 +157,31 @@ class Parts:
     settings: Settings
     policy: LivePolicy
     models: Mapping[str, Model]
-    upstreams: Mapping[str, Upstream]
+    upstreams: Mapping[str, Upstream | Embedder]
     pool: Pool
     ledger: Ledger
     keys: KeyRing
     metrics: Metrics
     store: MemoryStore | None
     health: CloudHealth
+    erasures: Erasures
+    shadows: Shadows
 
 
 class Gateway:
     """The ASGI application: the request path goes straight to its endpoint, everything else to the pages."""
 
-    def __init__(self, parts: Parts, *, chat: ChatEndpoint, pages: App) -> None:
+    def __init__(self, parts: Parts, *, endpoint: Endpoint, pages: App) -> None:
         self.parts = parts
-        self.chat = chat
+        self.endpoint = endpoint
         self._pages = pages
         self._keeper: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's life."""
         if scope["type"] == "http":
-            if scope["path"] == "/v1/chat/completions":
-                await self.chat(scope, receive, send)
+            if scope["path"] in self.endpoint.doors:
+                await self.endpoint(scope, receive, send)
             else:
                 await self._pages(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -198,6 +208,7 @@ class Gateway:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
+        await self.parts.shadows.aclose()
         await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
         await self.parts.pool.aclose()
         await asyncio.to_thread(self.parts.ledger.close)
@@ -212,12 +223,21 @@ class Gateway:
         while True:
             await asyncio.sleep(_LOOK_S)
             await asyncio.to_thread(self.parts.keys.load)
+            if subjects := await asyncio.to_thread(self.parts.erasures.look):
+                self._forget(subjects)
             if (policy := await asyncio.to_thread(self.parts.policy.look)) is not None:
-                self._enter(policy)
-                await asyncio.to_thread(self._remember)
+                before = self._enter(policy)
+                await asyncio.to_thread(self._remember, before)
 
-    def _enter(self, policy: Policy) -> None:
-        """From the next request on, this policy: a request keeps the one that it began with."""
+    def _forget(self, subjects: frozenset[str]) -> None:
+        """Callers were erased: no answer is kept that could be theirs, and the audit gives them no old name."""
+        if self.parts.store is not None:
+            self.parts.store.clear()
+        self.parts.ledger.forget(subjects)
+        _log.warning("callers were erased, the answer cache is empty", extra=fields(erasures=len(subjects)))
+
+    def _enter(self, policy: Policy) -> str:
+        """From the next request on, this policy: a request keeps the one that it began with. The revision before."""
         before = self.parts.policy.current()
         self.parts.policy.enter(policy)
         self.parts.metrics.policy_reloads.labels("in_force").inc()
@@ -225,11 +245,15 @@ class Gateway:
             "a new policy is in force",
             extra=fields(policy=policy.name, revision=policy.revision, before=before.revision),
         )
+        return before.revision
 
-    def _remember(self) -> None:
+    def _remember(self, before: str = "") -> None:
         live = self.parts.policy
         policy = live.current()
-        remember(self.parts.ledger.engine, name=policy.name, revision=policy.revision, file=live.file)
+        included = tuple(Path(name) for name in policy.files[1:])
+        engine = self.parts.ledger.engine
+        remember(engine, name=policy.name, revision=policy.revision, file=live.file, included=included)
+        self.parts.ledger.note(policy_record(policy, before=before))
 
 
 class _State:
@@ -237,12 +261,12 @@ class _State:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.chat: ChatEndpoint | None = None
+        self.endpoint: Endpoint | None = None
 
     def ready(self) -> tuple[bool, dict[str, object]]:
         parts = self._parts
         policy = parts.policy.current()
-        return bool(parts.models), {
+        return any(model.kind != "embedding" for model in parts.models.values()), {
             "policy": f"{policy.name}@{policy.revision}",
             "policy_refused": str(parts.policy.refusal) if parts.policy.refusal else None,
             "models": {name: model.zone.label for name, model in parts.models.items()},
@@ -253,7 +277,7 @@ class _State:
 
     def refresh_gauges(self) -> None:
         parts, metrics = self._parts, self._parts.metrics
-        metrics.in_flight.set(self.chat.in_flight if self.chat else 0)
+        metrics.in_flight.set(self.endpoint.in_flight if self.endpoint else 0)
         metrics.ledger_waiting.set(parts.ledger.waiting)
         metrics.cloud.set(_CLOUD_VALUES[parts.health.state()])
         metrics.cache_bytes.set(parts.store.size_bytes if parts.store else 0)
@@ -262,9 +286,12 @@ class _State:
 def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: Path | None = None) -> Gateway:
     """Everything wired: `models` are the configured or discovered ones. Raises `ConfigError`."""
     pool = Pool()
-    upstreams = {model.id: build(model, pool) for model in models}
+    upstreams = {model.id: build(model, pool) for model in models if model.kind != "embedding"}
+    given = [model for model in models if model.kind == "embedding"] or [default_embedding()]
+    embedders = {model.id: build_embedder(model, pool) for model in given}
+    callable_ones: dict[str, Upstream | Embedder] = {**upstreams, **embedders}
     # As each adapter describes its model: with the notice and the context of the embedded one, say.
-    catalogue = {name: upstream.model for name, upstream in upstreams.items()}
+    catalogue = {name: each.model for name, each in callable_ones.items()}
     metrics = Metrics()
     policy = LivePolicy(policy_file(settings, policy_path), models=catalogue, on_refusal=_policy_refused(metrics))
     engine = open_engine(settings.ledger)
@@ -273,11 +300,23 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     prices = _prices(settings, catalogue)
     health = CloudHealth(frozenset(m.id for m in models if m.zone is not Zone.PREMISES))
     ledger = Ledger(engine, on_failure=_ledger_failed(metrics))
-    gate = Gate(on_refusal=metrics.refused)
+    gate = Gate(on_refusal=_gate_refused(metrics, ledger))
     cache = settings.cache
     store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None
-    parts = Parts(settings, policy, catalogue, upstreams, pool, ledger, keys, metrics, store, health)
     recorder = LedgerRecorder(ledger, prices=prices, metrics=metrics)
+    shadows = Shadows(
+        models=catalogue,
+        upstreams=upstreams,
+        gate=gate,
+        record=recorder.record_shadow,
+        heard=health.heard,
+        crashed=_crashed(metrics),
+    )
+    conversations = Conversations()
+    erasures = Erasures(engine)
+    parts = Parts(
+        settings, policy, catalogue, callable_ones, pool, ledger, keys, metrics, store, health, erasures, shadows
+    )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
         classifier=build_models(settings, on_failure=_scan_failed(metrics)),
@@ -288,12 +327,31 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         recall=Recall(store, gate=gate),
         recorder=recorder,
         language=detect,
-        moment=lambda inbound: Moment(health.state(), clock.hour(policy.current().time_zone), None),
+        moment=lambda inbound: Moment(
+            health.state(), clock.hour(policy.current().time_zone), None, conversations.held_by(inbound)
+        ),
         heard=health.heard,
+        conversations=conversations,
+        shadows=shadows,
     )
     state = _State(parts)
-    chat = ChatEndpoint(pipeline, keys=keys, limits=settings.limits, recorder=recorder, crashed=_crashed(metrics))
-    state.chat = chat
+    embedding = Embedding(
+        pipeline, models=catalogue, embedders=embedders, gate=gate, recorder=recorder, heard=health.heard
+    )
+    endpoint = Endpoint(
+        {
+            "/v1/chat/completions": (Door("chat"), pipeline.run),
+            "/v1/completions": (completions.DOOR, pipeline.run),
+            "/v1/messages": (messages.DOOR, pipeline.run),
+            "/v1/responses": (responses.DOOR, pipeline.run),
+            "/v1/embeddings": (embeddings.DOOR, embedding.run),
+        },
+        keys=keys,
+        limits=settings.limits,
+        recorder=recorder,
+        crashed=_crashed(metrics),
+    )
+    state.endpoint = endpoint
     pages = build_pages(
         pipeline=pipeline,
         keys=keys,
@@ -312,7 +370,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         ),
         language=settings.language,
     )
-    return Gateway(parts, chat=chat, pages=pages)
+    return Gateway(parts, endpoint=endpoint, pages=pages)
 
 
 def _prices(settings: Settings, catalogue: Mapping[str, Model]) -> PriceBook:
@@ -328,6 +386,14 @@ def _scan_failed(metrics: Metrics) -> Callable[[BaseException], None]:
         _log_scan_failure(error)
 
     return failed
+
+
+def _gate_refused(metrics: Metrics, ledger: Ledger) -> Callable[[Destination, DataClass], None]:
+    def refused(destination: Destination, data: DataClass) -> None:
+        metrics.refused(destination, data)
+        ledger.note(refusal_record(destination, data))
+
+    return refused
 
 
 def _policy_refused(metrics: Metrics) -> Callable[[Refusal], None]:

@@ -12,16 +12,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.cache.conversations import Conversations
 from gateway.cache.store import Kept
 from gateway.errors import CauceError, NothingAllowed, UpstreamError, UpstreamRejected
 from gateway.gate import Gate, Released
 from gateway.policy.decide import decide
 from gateway.policy.rules import Policy
+from gateway.shadows import Shadows
 from gateway.sse import Relay, error_event
 from gateway.stages.call import begin, call_whole, end, open_door
 from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.recall import Recall
-from gateway.stages.verify import Question, verify, verify_early
+from gateway.stages.verify import Question, verify, verify_early, wants_logprobs
 from gateway.types import (
     ACCEPTED,
     Answer,
@@ -98,6 +100,8 @@ class Pipeline:
         language: Callable[[str], str],
         moment: Callable[[Inbound], Moment],
         heard: Callable[[Model, UpstreamError | None], None],
+        conversations: Conversations | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         self._classifier = classifier
         self._policy = policy
@@ -109,6 +113,8 @@ class Pipeline:
         self._language = language
         self._moment = moment
         self._heard = heard
+        self._conversations = conversations
+        self._shadows = shadows
 
     async def run(self, inbound: Inbound, exchange: Exchange) -> Reply:
         """Answer a request, or raise `CauceError`. A whole reply is recorded on return, a stream at its end."""
@@ -126,20 +132,37 @@ class Pipeline:
         if exchange.cache is CacheState.MISS and attempt.verdict.accepted:
             self._recall.keep(key, Kept(answer.body, attempt.model, answer.usage), signals, decision)
         exchange.outcome, exchange.status = Outcome.OK, 200
+        self._hold(attempt, question, decision)
         await self._recorder.record(exchange)
+        self._copy(question, decision, exchange)
         return Whole(answer.body)
+
+    def _hold(self, attempt: Attempt, question: Question, decision: Decision) -> None:
+        """A sticky rule keeps a conversation where a large model has answered it."""
+        if decision.holds and attempt.model.kind == "llm" and self._conversations is not None:
+            self._conversations.hold(question.inbound, decision.rule)
+
+    def _copy(self, question: Question, decision: Decision, exchange: Exchange) -> None:
+        """After the reply, a copy goes where the rule wants one; nobody waits for it."""
+        if decision.shadow and self._shadows is not None:
+            self._shadows.cast(question, decision, exchange)
 
     def choose(self, inbound: Inbound, exchange: Exchange) -> tuple[Signals, Decision]:
         """classify and decide: under one policy, which the request keeps. No call is made."""
+        signals, policy = self.classify(inbound, exchange)
+        decision = decide(signals, policy=policy, models=self._models, requested=inbound.model)
+        exchange.decision = decision
+        return signals, decision
+
+    def classify(self, inbound: Inbound, exchange: Exchange) -> tuple[Signals, Policy]:
+        """classify, and the policy that the request keeps."""
         policy = self._policy()
         started = time.perf_counter()
         unread = Unread(policy.unreadable, policy.failure, policy.operating_point)
         signals = self._classifier.classify(inbound, unread=unread, moment=self._moment(inbound))
         exchange.classify_seconds = time.perf_counter() - started
         exchange.signals = signals
-        decision = decide(signals, policy=policy, models=self._models, requested=inbound.model)
-        exchange.decision = decision
-        return signals, decision
+        return signals, policy
 
     async def _replay(self, kept: Kept, exchange: Exchange) -> Whole:
         exchange.outcome, exchange.status = Outcome.CACHED, 200
@@ -154,7 +177,7 @@ class Pipeline:
         draft: tuple[Answer, Attempt] | None = None
         failure: UpstreamError | None = None
         checks = decision.route.checks
-        logprobs = any(check.name == "confidence" for check in checks) and "logprobs" not in question.inbound.body
+        logprobs = wants_logprobs(checks, question.inbound)
         for name in decision.ladder:
             upstream, released, attempt = self._open(name, question, decision, exchange, logprobs=logprobs)
             try:
@@ -263,8 +286,10 @@ class Pipeline:
                 end(attempt, Outcome.ABORTED)
                 attempt.usage = _usage(opened, question)
                 await self._recorder.record(exchange)
+        self._hold(attempt, question, decision)
         await self._recorder.record(exchange)
         yield relay.done_bytes
+        self._copy(question, decision, exchange)
 
 
 class _Copy:

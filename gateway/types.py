@@ -113,6 +113,8 @@ class Inbound:
 
     `body` is the JSON object that the caller sent, unknown fields included. `parts` holds every text in
     it, in order; `opaque` the kinds of parts that hold no readable text (`image`, `audio`, `file`).
+    Of a request that came in another API's shape, `body` is its translation, `lost` names the fields that have no place
+    in it, and `hints` those in it that only some providers take (`Model.hints`).
     """
 
     request_id: str
@@ -128,6 +130,8 @@ class Inbound:
     data: DataClass = DataClass.PUBLIC  # raised by header
     tags: tuple[str, ...] = ()
     cacheable: bool = True  # false when the caller sent `cache-control: no-cache` or `no-store`
+    lost: tuple[str, ...] = ()
+    hints: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,7 @@ class Model:
     tools: bool = True
     notice: str = ""  # what the caller must be told, sent in `x-cauce-notice`
     options: Mapping[str, str] = field(default_factory=dict)  # provider's own settings
+    hints: frozenset[str] = frozenset()  # fields of another API's that its adapter knows: `cache_control`, say
 
 
 @dataclass(frozen=True, slots=True)

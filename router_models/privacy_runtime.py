@@ -192,8 +192,11 @@ def semantic_rows(words: Sequence[str], encoder: Encoder) -> Floats:
     if not words:
         return out
     ids = [encoder.encode(word[:_MAX_WORD]).ids for word in words]
-    owner = np.repeat(np.arange(len(words)), [len(one) for one in ids])
-    np.add.at(out[:, :EMBEDDING], owner, encoder.rows(np.concatenate(ids)))
+    sizes = np.array([len(one) for one in ids])
+    some = sizes > 0
+    if some.any():
+        starts = (np.cumsum(sizes) - sizes)[some]
+        out[some, :EMBEDDING] = np.add.reduceat(encoder.rows(np.concatenate(ids)), starts, axis=0)
     norm = np.linalg.norm(out[:, :EMBEDDING], axis=1)
     known = norm > 1e-6
     out[known, :EMBEDDING] /= norm[known, None]

@@ -8,6 +8,7 @@ The graph holds an ensemble of small networks; where they disagree the score is 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from math import exp, sqrt, tanh
 from pathlib import Path
@@ -16,21 +17,31 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from router_models.courtesy import plain
 from router_models.encoder import Encoder, Floats, Ids
-from router_models.features import SIZE, Features
+from router_models.features import LEXICON, SIZE, Features
 
 VERSION: Final = "1"
 FILES: Final = ("router.onnx", "router.json")
 TASKS: Final = (
-    "faq", "classify", "extract", "summarize", "translate", "rewrite", "recommend", "write", "code", "reason", "open_qa", "math",
+    "faq", "classify", "extract", "summarize", "translate", "rewrite",
+    "recommend", "write", "code", "reason", "open_qa", "math",
 )  # fmt: skip
 DOMAINS: Final = ("telecom", "banking", "health", "retail", "learning", "general", "code", "law", "science")
 HEAD_TOKENS: Final = 12  # the words that say what is wanted
 BUCKETS: Final = 1 << 14
 _MAX_GRAMS: Final = 256
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
-_LONG: Final = 1_800  # characters; of a longer text the two ends are read, cut at a line
+_LONG: Final = 1_800  # characters; of a longer text the paragraphs at its two ends are read
 _END: Final = 800
+_GLANCE: Final = 200  # of what was pasted
+_BEGINNING: Final = 120
+_ASK_CLASSES: Final = (
+    "write", "rewrite", "translate", "summarize", "classify", "extract", "reason", "plan", "recommend", "why", "fact",
+    "amount",
+)  # fmt: skip
+_ASK_WORDS: Final = sorted({word for name in _ASK_CLASSES for word in LEXICON[name].split()})
+_ASKING: Final = re.compile(rf"\b(?:{'|'.join(_ASK_WORDS)})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +60,22 @@ class Scores:
 
 
 def focus(text: str) -> str:
-    """The part of a text that says what is asked: all of it, or both ends of a long one."""
+    """The part of a text that says what is asked: all of it, or the end of a long one that asks, or both ends."""
     if len(text) <= _LONG:
         return text
-    head, tail = text[:_END], text[-_END:]
-    cut = head.rfind("\n")
-    head = head[:cut] if cut > _END // 3 else head
-    cut = tail.find("\n")
-    tail = tail[cut + 1 :] if -1 < cut < 2 * _END // 3 else tail
+    head, _, after = text[:_END].partition("\n\n")
+    before, _, tail = text[-_END:].rpartition("\n\n")
+    first, last = _asks(head), _asks(tail)
+    if first and not last:
+        return f"{head}\n{after[:_GLANCE]}"
+    if last and not first:
+        return f"{before[-_GLANCE:]}\n{tail}"
     return f"{head}\n{tail}"
+
+
+def _asks(block: str) -> bool:
+    """Whether a paragraph asks for something: a question, or a word of asking near its beginning."""
+    return "?" in block or _ASKING.search(block[:_BEGINNING].lower()) is not None
 
 
 def grams(ids: Ids) -> npt.NDArray[np.int64]:
@@ -88,8 +106,8 @@ class Reader:
         self.width = 2 * encoder.dim + SIZE
 
     def __call__(self, text: str) -> Inputs:
-        """The inputs of what `focus` leaves of a text."""
-        text = focus(text)
+        """The inputs of what is asked in a text, without courtesies."""
+        text = plain(focus(text))
         tokens = self._encoder.encode(text)
         ids, encoder = tokens.ids, self._encoder
         dense = np.concatenate((encoder.mean(ids), encoder.mean(ids[:HEAD_TOKENS]), self._features(text, tokens)))

@@ -46,6 +46,10 @@ class MemoryStore:
         """Bytes held, bookkeeping included."""
         return int(self._kept.currsize)
 
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._kept.clear()
+
     def get(self, key: bytes) -> Kept | None:
         """The answer kept under this key, unless its time is over."""
         return self._kept.get(key)

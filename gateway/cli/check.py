@@ -41,7 +41,7 @@ def command(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, form: st
     settings = load_settings(config)
     files = policy_files(paths or (_usual(settings),))
     models = {model.id: model for model in settings.catalogue()} or None
-    classify = _classifiers(settings)
+    classify = classifiers(settings)
     reports = [check_file(file, models=models, classify=classify) for file in files]
     reports = with_double_names(reports)
     if as_json or form == "json":
@@ -54,7 +54,7 @@ def command(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, form: st
     ctx.exit(0 if all(report.ok for report in reports) else 1)
 
 
-def _classifiers(settings: Settings) -> Callable[[Policy], Classify]:
+def classifiers(settings: Settings) -> Callable[[Policy], Classify]:
     """What classifies the texts of each policy's cases: one for all policies that treat the unreadable alike."""
     built: dict[object, Classify] = {}
 
@@ -142,7 +142,7 @@ def _say(report: Report, *, nominal: bool) -> None:
             f"{problem.file}:{problem.line}:{problem.column}: {click.style('note', dim=True)}: {problem.message}"
         )
     for kept in report.guarantees:
-        said = f"{kept.guarantee.data.label} data and above stays inside {kept.guarantee.stays.label}"
+        said = f"{kept.guarantee.data.label} data and above stays inside {kept.guarantee.stays.label}{kept.whose}"
         if kept.counter_example is None:
             click.echo(f"{report.path}: proved: {said}")
             continue
@@ -175,9 +175,10 @@ def _tests(report: Report) -> Iterable[tuple[str, list[str]]]:
     yield "names and rules", other
     broken = [str(problem) for problem in report.errors if problem.kind == "guarantee"]
     for kept in report.guarantees:
-        said = f"{kept.guarantee.data.label} stays inside {kept.guarantee.stays.label}"
-        start = f"the guarantee that {kept.guarantee.data.label} data"
-        yield said, [] if kept.held else [message for message in broken if start in message]
+        zone = f"{kept.guarantee.stays.label}{kept.whose}"
+        said = f"the guarantee that {kept.guarantee.data.label} data stays inside {zone}: "
+        messages = [] if kept.held else [message for message in broken if said in message]
+        yield f"{kept.guarantee.data.label} stays inside {zone}", messages
     for result in report.cases:
         yield result.case.note, list(result.failures)
 

@@ -23,7 +23,7 @@ from gateway.policy.check import NOMINAL
 from gateway.policy.decide import decide
 from gateway.policy.load import SHIPPED, load_policy
 from gateway.policy.rules import AUTO, Policy
-from gateway.policy.signal_values import NOT_SIGNALS, as_values, read_signals
+from gateway.policy.signal_values import NOT_SIGNALS, as_values, from_values, read_signals
 from gateway.policy.source import Source, compose
 from gateway.policy.trace import decision_values, explained
 from gateway.settings import Settings, load_settings
@@ -41,17 +41,23 @@ class Explainer:
     classify: Classify
 
     def line(self, raw: bytes) -> dict[str, Any]:
-        """One line of `--jsonl`: `{id, text | messages}` to `{id, signals, decision}`, or to `{id, error}`."""
+        """One line of `--jsonl`: `{id, text | messages | signals}` to `{id, signals, decision}` or `{id, error}`."""
         identity: object = None
         try:
-            row = _read_line(raw)
+            row = read_line(raw)
             identity = row.get("id")
-            request, asked = _request(row)
-            signals = self.classify(request)
+            signals, asked = self._signals(row)
             decision = decide(signals, policy=self.policy, models=self.models, requested=asked)
         except CauceError as error:
             return {"id": identity, "error": {"code": error.code, "message": error.message}}
         return {"id": identity, "signals": as_values(signals), "decision": decision_values(decision, self.models)}
+
+    def _signals(self, row: Mapping[str, Any]) -> tuple[Signals, str]:
+        """The signals of a line, given or classified, and the model that it asks for."""
+        if isinstance(row.get("signals"), dict) and "text" not in row and "messages" not in row:
+            return from_values(row["signals"]), _asked(row)
+        request = _request(row)
+        return self.classify(request), _asked(row)
 
     def full(self, signals: Signals, *, requested: str, language: Language) -> dict[str, Any]:
         """Everything about one request."""
@@ -64,7 +70,9 @@ class Explainer:
 @click.command()
 @click.argument("text", required=False)
 @click.option(
-    "--jsonl", is_flag=True, help="Many: {id, text | messages} a line from stdin, {id, signals, decision} a line out."
+    "--jsonl",
+    is_flag=True,
+    help="Many: {id, text | messages | signals} a line from stdin, {id, signals, decision} a line out.",
 )
 @click.option(
     "--signals", "given", help="Signals instead of a text, as JSON or YAML: a counter-example of `check`, say."
@@ -95,7 +103,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("the text is not valid UTF-8")
     settings = load_settings(config)
     models = {model.id: model for model in settings.catalogue()} or NOMINAL
-    policy = load_policy(_policy_path(policy_file, settings), models=models)
+    policy = load_policy(policy_path(policy_file, settings), models=models)
     explainer = Explainer(policy, models, _no_classifier if given is not None else _classifier(settings, policy))
     if jsonl:
         write_lines(explain_lines(sys.stdin.buffer, explainer), sys.stdout.buffer.write, sys.stdout.buffer.flush)
@@ -130,7 +138,8 @@ def _no_classifier(_request: str | list[Message]) -> Signals:
     raise BadRequest("signals were given: there is no text to classify")
 
 
-def _policy_path(chosen: Path | None, settings: Settings) -> Path:
+def policy_path(chosen: Path | None, settings: Settings) -> Path:
+    """The policy in force: the one chosen, the configured one, `policies/default.yaml` here, or the shipped default."""
     if chosen is not None:
         return chosen
     if settings.policy:
@@ -158,7 +167,8 @@ def write_lines(
         flush()
 
 
-def _read_line(raw: bytes) -> dict[str, Any]:
+def read_line(raw: bytes) -> dict[str, Any]:
+    """The object on a line; raises `BadJson` or `BadRequest`."""
     try:
         row = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -168,20 +178,26 @@ def _read_line(raw: bytes) -> dict[str, Any]:
     return row
 
 
-def _request(row: Mapping[str, Any]) -> tuple[str | list[Message], str]:
-    """The text or messages of a line, and the model that it asks for."""
-    text, messages, model = row.get("text"), row.get("messages"), row.get("model")
+def _request(row: Mapping[str, Any]) -> str | list[Message]:
+    """The text or messages of a line."""
+    text, messages = row.get("text"), row.get("messages")
     if (text is None) == (messages is None):
-        raise BadRequest("a line needs either `text` or `messages`")
+        raise BadRequest("a line needs either `text` or `messages`, or `signals`")
     if text is not None and not isinstance(text, str):
         raise BadRequest("`text` must be a string")
     if messages is not None and not (
         isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)
     ):
         raise BadRequest("`messages` must be a list of at least one {role, content}")
+    return text if text is not None else (messages or [])
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """The model that a line asks for."""
+    model = row.get("model")
     if model is not None and not isinstance(model, str):
         raise BadRequest("`model` must be a string")
-    return text if text is not None else (messages or []), model or AUTO
+    return model or AUTO
 
 
 def parse_signals(given: str) -> tuple[Signals, str | None]:
@@ -199,14 +215,23 @@ def parse_signals(given: str) -> tuple[Signals, str | None]:
 # --- prices ---------------------------------------------------------------------------------------------------------
 
 
+def machine_of(settings: Settings) -> Machine:
+    """What a second of local inference costs here."""
+    rates = settings.machine
+    return Machine(*(Decimal(str(rate)) for rate in (rates.usd_per_hour, rates.watts, rates.usd_per_kwh)))
+
+
+def price_book(settings: Settings) -> PriceBook:
+    """The prices of all models here; savings are measured elsewhere."""
+    own = load_prices(Path(settings.prices)) if settings.prices else None
+    return PriceBook(machine=machine_of(settings), baseline=None, own=own)
+
+
 def price_estimates(
     ladder: Iterable[str], models: Mapping[str, Model], prompt_tokens: int, settings: Settings
 ) -> list[dict[str, Any]]:
     """What the prompt would cost at each model of the ladder, and a thousand tokens of answer; unknown is said."""
-    rates = settings.machine
-    machine = Machine(*(Decimal(str(rate)) for rate in (rates.usd_per_hour, rates.watts, rates.usd_per_kwh)))
-    own = load_prices(Path(settings.prices)) if settings.prices else None
-    book = PriceBook(machine=machine, baseline=None, own=own)
+    machine, book = machine_of(settings), price_book(settings)
     today = dt.datetime.now(dt.UTC).date()
     return [_estimate(models[name], book, machine, prompt_tokens, today) for name in ladder]
 
@@ -230,6 +255,7 @@ def _estimate(model: Model, book: PriceBook, machine: Machine, prompt_tokens: in
 _SAID: dict[Language, dict[str, str]] = {
     "en": {
         "signals": "Signals",
+        "found": "Found",
         "rules": "Rules, in order",
         "none_tried": "no rule was tried: the request names its model or route",
         "default": "no rule matched: the default",
@@ -240,6 +266,9 @@ _SAID: dict[Language, dict[str, str]] = {
         "zone": "Zone",
         "ceiling": "may go as far as",
         "skipped": "Left out",
+        "shadow": "After the reply, a copy goes to",
+        "sticky": "The conversation was moved here by an earlier turn",
+        "canary": "canary",
         "cost": "Price",
         "unknown": "unknown",
         "prompt": "the prompt",
@@ -250,6 +279,7 @@ _SAID: dict[Language, dict[str, str]] = {
     },
     "es": {
         "signals": "Señales",
+        "found": "Encontrado",
         "rules": "Reglas, por orden",
         "none_tried": "no se probó ninguna regla: la petición nombra su modelo o su ruta",
         "default": "ninguna regla se cumple: la ruta por defecto",
@@ -260,6 +290,9 @@ _SAID: dict[Language, dict[str, str]] = {
         "zone": "Zona",
         "ceiling": "puede llegar hasta",
         "skipped": "Descartado",
+        "shadow": "Tras la respuesta, una copia va a",
+        "sticky": "Un turno anterior trajo aquí la conversación",
+        "canary": "canario",
         "cost": "Precio",
         "unknown": "desconocido",
         "prompt": "la pregunta",
@@ -278,15 +311,22 @@ def show(told: Mapping[str, Any], console: Console, language: Language) -> None:
     for name, value in told["signals"].items():
         signals.add_row(name, Text(_shown(value)))
     console.print(signals)
+    for ground in told["kinds"]:
+        console.print(Text(f"{said['found']}: {ground['kind']} ({ground['what']}): {ground['article']}"))
     console.print(Text(f"{said['rules']}:", style="bold"))
     for item in told["tried"]:
         console.print(Text(f"  {'✓' if item['matched'] else '·'} {item['rule']}: {item['why']}"))
     if not told["tried"] or not told["tried"][-1]["matched"]:
         pinned = told["requested"] != AUTO and decision["rule"] != "default" and not told["tried"]
         console.print(Text(f"  ✓ {said['none_tried'] if pinned else said['default']}"))
-    console.print(Text(f"{said['route']}: {decision['route']} ({said['rule']} {decision['rule']})", style="bold"))
+    rule = f"{said['rule']} {decision['rule']}" + (f", {said['canary']}" if decision["canary"] else "")
+    console.print(Text(f"{said['route']}: {decision['route']} ({rule})", style="bold"))
     console.print(Text(f"{said['ladder']}: {' > '.join(decision['ladder']) or said['nobody']}"))
     console.print(Text(f"{said['zone']}: {decision['zone']} ({said['ceiling']} {decision['ceiling']})"))
+    if decision["sticky"]:
+        console.print(Text(said["sticky"]))
+    if decision["shadow"]:
+        console.print(Text(f"{said['shadow']}: {decision['shadow']}"))
     for skip in decision["skipped"]:
         console.print(Text(f"{said['skipped']}: {skip['model']}: {skip['reason']}"))
     for estimate in told["cost"]:

@@ -15,10 +15,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from gateway.ledger.policies import Revision, history
+from gateway.ledger.policies import Revision, history, own_text, whole_text
 from gateway.ledger.store import open_engine
 from gateway.policy.check import prove
-from gateway.policy.load import SHIPPED, parse_policy
+from gateway.policy.load import SHIPPED, parse_policy, read_policy
 from gateway.settings import Settings, load_settings
 
 _CONFIG = click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
@@ -62,9 +62,7 @@ def diff(older: str, newer: str | None, config: Path | None, file: Path | None) 
     where = _file(settings, file)
     revisions = _history(settings, where)
     before = _named(revisions, older)
-    after, title = (
-        (_named(revisions, newer).text, newer) if newer else (where.read_text(encoding="utf-8-sig"), str(where))
-    )
+    after, title = (_named(revisions, newer).text, newer) if newer else (_as_it_is(where), str(where))
     lines = difflib.unified_diff(before.text.splitlines(), after.splitlines(), before.revision, title, lineterm="")
     click.echo("\n".join(lines) or "nothing")
 
@@ -91,7 +89,8 @@ def rollback(revision: str | None, config: Path | None, file: Path | None) -> No
     if revision is None and len(revisions) < 2:
         raise click.ClickException("there is no earlier revision of this policy to go back to")
     chosen = _named(revisions, revision) if revision else revisions[1]
-    put_in_force(chosen.text, where, settings, title=f"revision {chosen.revision}")
+    title = f"revision {chosen.revision}"
+    put_in_force(own_text(chosen.text), where, settings, title=title, revision=chosen.revision)
     click.echo(f"{where}: back at {chosen.revision}")
 
 
@@ -107,18 +106,32 @@ def apply(new: Path, config: Path | None, file: Path | None) -> None:
     click.echo(f"{where}: {new} is in force; `cauce policy rollback` goes back")
 
 
-def put_in_force(text: str, file: Path, settings: Settings, *, title: str) -> None:
-    """Write a policy's text over a file, whole or not at all, once it is proved; raises `ClickException`."""
+def _as_it_is(file: Path) -> str:
+    """The file with what it includes, as the history keeps it."""
+    return whole_text(file, read_policy(file).files[1:])
+
+
+def put_in_force(text: str, file: Path, settings: Settings, *, title: str, revision: str = "") -> None:
+    """Write a policy's text over a file, whole or not at all, once it is proved; raises `ClickException`.
+
+    With a `revision`, only as long as the text still says that: what it includes may have changed.
+    """
     if _is_shipped(file):
         raise click.ClickException(
             f"{file} came with the gateway and an update would overwrite it: copy it, and name the copy in cauce.yaml"
         )
-    loaded = parse_policy(text, name=file.stem, file=title)
+    loaded = parse_policy(text, name=file.stem, file=title, path=file)
     problems = loaded.problems
     if loaded.policy is not None:
         problems = prove(loaded, {model.id: model for model in settings.catalogue()} or None).errors
     if problems:
         raise click.ClickException("refused:\n" + "\n".join(map(str, problems)))
+    if revision and len(loaded.files) > 1 and loaded.policy is not None and loaded.policy.revision != revision:
+        included = ", ".join(map(str, loaded.files[1:]))
+        raise click.ClickException(
+            f"{title} says something else by now: {included} was changed since. Put that back first "
+            f"(`cauce policy show {revision}` has its text), or apply a new policy"
+        )
     descriptor, scratch = tempfile.mkstemp(dir=file.parent, prefix=".cauce-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:

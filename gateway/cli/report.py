@@ -43,7 +43,7 @@ def command(by: str, month: str | None, since: str | None, form: str, as_json: b
     names = tuple(name.strip() for name in by.split(",") if name.strip())
     if unknown := [name for name in names if name not in GROUPS]:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GROUPS)}", param_hint="--by")
-    rows = report(open_engine(settings.ledger), by=names, period=_period(month, since, zone), zone=zone)
+    rows = report(open_engine(settings.ledger), by=names, period=read_period(month, since, zone), zone=zone)
     if as_json or form == "json":
         click.echo(orjson.dumps(rows))
     elif form == "csv":
@@ -52,7 +52,7 @@ def command(by: str, month: str | None, since: str | None, form: str, as_json: b
         _table(rows, names)
 
 
-def _period(month: str | None, since: str | None, zone: ZoneInfo) -> Period:
+def read_period(month: str | None, since: str | None, zone: ZoneInfo) -> Period:
     if month and since:
         raise click.UsageError("--month and --since cannot go together")
     if month:

@@ -16,6 +16,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+# What a record is of; `telemetry/audit.py` has the other events.
+START: Final = "start"
+REQUEST: Final = "request"
+ERASURE: Final = "erasure"
 ERASED: Final = "erased"  # what stands where a caller's name stood
 FIRST: Final = ""  # what the first record of a chain has for a previous hash
 
@@ -30,7 +34,7 @@ class Who(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing to remember. `event` is `start`, `request`, `policy` or `erasure`; times are of the epoch, UTC."""
+    """One thing to remember. `event` is start, request, shadow, refusal, policy or erasure; times are UTC."""
 
     event: str
     time_us: int
@@ -77,6 +81,7 @@ class Link:
 
 
 _NAMES: Final = tuple(field.name for field in dataclasses.fields(Link))[:-1]
+_SORTED: Final = sorted((name, place) for place, name in enumerate(_NAMES))
 
 
 def sealed(record: Record, *, writer: str, seq: int, token: str, previous: str) -> tuple[Any, ...]:
@@ -110,8 +115,8 @@ def digest(values: Sequence[Any]) -> str:
 
     What is empty is left out so that a column that comes later does not change what older records say.
     """
-    named = {name: value for name, value in zip(_NAMES, values, strict=True) if value != ""}
-    return hashlib.sha256(orjson.dumps(named, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    named = {name: value for name, place in _SORTED if (value := values[place]) != ""}
+    return hashlib.sha256(orjson.dumps(named)).hexdigest()
 
 
 def new_salt() -> str:

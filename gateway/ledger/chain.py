@@ -23,16 +23,14 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Engine, insert, select
 
-import gateway
-from gateway.ledger.audit_record import FIRST, Record, Who, new_salt, sealed, subject_of, token_of
+from gateway import __version__
+from gateway.ledger.audit_record import FIRST, START, Record, Who, new_salt, sealed, subject_of, token_of
 from gateway.ledger.tables import audit, audit_callers, audit_heads, insert_many
-
-START: Final = "start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Chain:
             return self._tried  # the commit that seemed to fail did not
         self._new_tokens = {}
         tip, rows = self._tip, []
-        for record in (records if tip.seq >= 0 else (self._start(connection), *records)):
+        for record in records if tip.seq >= 0 else (self._start(connection), *records):
             token = self._token(connection, record.who) if record.who else ""
             row = sealed(record, writer=self.writer, seq=tip.seq + 1, token=token, previous=tip.hash)
             tip = Tip(tip.seq + 1, row[-1])
@@ -95,7 +93,7 @@ class Chain:
         return token
 
     def _start(self, connection: Connection) -> Record:
-        detail = {"for": self._purpose, "version": gateway.__version__, "heads": _unquoted(connection)}
+        detail = {"for": self._purpose, "version": __version__, "heads": _unquoted(connection)}
         return Record(START, time.time_ns() // 1000, detail=orjson.dumps(detail).decode())
 
 

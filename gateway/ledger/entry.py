@@ -6,11 +6,14 @@ The order of a row's values is the order of the table's columns (`tables.py`): b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
 from gateway.ledger.prices import Charge, PriceBook
 from gateway.types import Attempt, Exchange, Model, Signals
+
+SHADOW: Final = "shadow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class AttemptEntry:
     upstream_model: str
     provider: str
     zone: str
-    kind: str
+    kind: str  # the model's, or `shadow`: a copy for comparison, whose answer nobody was sent
     outcome: str
     rejected_by: str  # the check that turned its answer down
     started_us: int
@@ -93,10 +96,11 @@ def answering_model(exchange: Exchange) -> Model | None:
 
 def attempt_entries(exchange: Exchange, prices: PriceBook) -> list[AttemptEntry]:
     """One entry for each upstream call, priced."""
-    return [_attempt_entry(exchange.request_id, n, attempt, prices) for n, attempt in enumerate(exchange.attempts)]
+    return [attempt_entry(exchange.request_id, n, attempt, prices) for n, attempt in enumerate(exchange.attempts)]
 
 
-def _attempt_entry(request_id: str, number: int, attempt: Attempt, prices: PriceBook) -> AttemptEntry:
+def attempt_entry(request_id: str, number: int, attempt: Attempt, prices: PriceBook) -> AttemptEntry:
+    """One upstream call, priced."""
     model, usage = attempt.model, attempt.usage
     charge = prices.charge(attempt)
     return AttemptEntry(
@@ -106,7 +110,7 @@ def _attempt_entry(request_id: str, number: int, attempt: Attempt, prices: Price
         model.model,
         model.provider,
         model.zone.label,
-        model.kind,
+        SHADOW if attempt.shadow else model.kind,
         attempt.outcome,
         attempt.verdict.check,
         attempt.started_ns // 1000,
@@ -210,6 +214,8 @@ def _signals(signals: Signals, requested: str) -> str:
             "cloud": str(signals.cloud),
             "hour": signals.hour,
             "low_confidence": signals.low_confidence,
+            "draw": signals.draw,
+            "held_by": signals.held_by,
             "tags": signals.caller.tags,
             "requested": requested,
         }

@@ -81,6 +81,12 @@ def revoke_key(engine: Engine, key_id: str) -> bool:
     return done.rowcount > 0
 
 
+def id_of(engine: Engine, key: str) -> str | None:
+    """The id of a key, valid or not; nothing when there is none."""
+    with engine.connect() as connection:
+        return connection.execute(select(keys.c.id).where(keys.c.hash == _hash(key))).scalar_one_or_none()
+
+
 def list_keys(engine: Engine) -> list[StoredKey]:
     """Every key that was ever made, newest first."""
     return [stored for _, stored in _rows(engine)]

@@ -6,6 +6,7 @@ import getpass
 import logging
 import pwd
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.ledger.tables import policies
 
 _log = logging.getLogger("cauce.policy")
+_INCLUDED = "\n# --- included: "
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One policy from the moment it came into force. `text` is the file; `who` owned it."""
+    """One policy from the moment it came into force. `text` is the file, `whole_text`; `who` owned it."""
 
     since_us: int
     name: str
@@ -29,10 +31,10 @@ class Revision:
     text: str
 
 
-def remember(engine: Engine, *, name: str, revision: str, file: Path) -> None:
+def remember(engine: Engine, *, name: str, revision: str, file: Path, included: Iterable[Path] = ()) -> None:
     """Write down that this policy is in force, unless it is the newest of its name already. Never raises."""
     try:
-        text, who = file.read_text(encoding="utf-8-sig"), _owner(file)
+        text, who = whole_text(file, included), _owner(file)
         newest = history(engine, name, most=1)
         if newest and newest[0].revision == revision:
             return
@@ -49,6 +51,20 @@ def remember(engine: Engine, *, name: str, revision: str, file: Path) -> None:
             )
     except (OSError, UnicodeDecodeError, SQLAlchemyError) as error:
         _log.error("the policy's history could not be written: %s", type(error).__name__)
+
+
+def whole_text(file: Path, included: Iterable[Path]) -> str:
+    """A policy's file, and after it, as remarks, what it includes: a difference there is a difference too."""
+    text = file.read_text(encoding="utf-8-sig")
+    for base in included:
+        lines = base.read_text(encoding="utf-8-sig").splitlines()
+        text += "\n".join((f"{_INCLUDED}{base}", *(f"# {line}".rstrip() for line in lines)))
+    return text
+
+
+def own_text(text: str) -> str:
+    """The file itself out of `whole_text`."""
+    return text.partition(_INCLUDED)[0]
 
 
 def history(engine: Engine, name: str, *, most: int = 100) -> list[Revision]:

@@ -17,6 +17,7 @@ from sqlalchemy import Column, ColumnElement, Engine, Row, Table, and_, create_e
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gateway.errors import ConfigError
+from gateway.ledger.entry import SHADOW
 from gateway.ledger.report import Period
 from gateway.ledger.tables import attempts, entries
 from gateway.types import Model, Zone
@@ -133,11 +134,10 @@ def read_past(engine: Engine, period: Period, *, batch: int = BATCH) -> Iterator
 def _past(rows: Iterator[Row[Any]]) -> Past:
     """One entry out of its rows, one a call; a row without a call where there was none."""
     first = next(rows)
-    *plain, signals = first[:_FIELDS]
     calls: tuple[Call, ...] = ()
     if first[_FIELDS] is not None:
-        calls = (Call._make(first[_FIELDS:]), *(Call._make(row[_FIELDS:]) for row in rows))
-    return Past._make((*plain, _signals(signals), calls))
+        calls = (Call._make(first[_FIELDS:]), *[Call._make(row[_FIELDS:]) for row in rows])
+    return Past._make(first[: _FIELDS - 1] + (_signals(first[_FIELDS - 1]), calls))  # noqa: RUF005 - faster so
 
 
 def _signals(text: str) -> Mapping[str, Any]:
@@ -165,7 +165,7 @@ def _within(period: Period, column: Column[int]) -> ColumnElement[bool]:
 
 def models_of(engine: Engine, period: Period) -> dict[str, Model]:
     """The models that were called in a period, the nearest first: for a gateway whose cauce.yaml names none."""
-    wanted = select(*_MODEL).where(_within(period, attempts.c.started_us)).distinct()
+    wanted = select(*_MODEL).where(_within(period, attempts.c.started_us), attempts.c.kind != SHADOW).distinct()
     with engine.connect() as connection:
         rows = connection.execute(wanted).all()
     models = [

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Column, ColumnElement, Engine, String, and_, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Engine, String, Subquery, and_, case, cast, func, literal, select
 from sqlalchemy.sql import Select
 
+from gateway.ledger.entry import SHADOW
 from gateway.ledger.tables import attempts, entries
 
 # What a report may be grouped by, with the column or expression behind the name.
 PLAIN = ("team", "app", "caller", "model", "route", "rule", "domain", "task", "data_class", "zone", "outcome", "policy")
 GROUPS = (*PLAIN, "day", "month", "request")
 _SUMS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+
+
+def _billed() -> Subquery:
+    """The entries with what their shadows used and cost: calls that came after the entry, and are paid for too."""
+    copy = attempts.alias("copy")
+    added = {name: (entries.c[name] + func.coalesce(copy.c[name], 0)).label(name) for name in (*_SUMS, "estimated")}
+    cost = entries.c.cost_nano_usd
+    with_copy = case((copy.c.request_id.is_(None), cost), else_=cost + copy.c.cost_nano_usd)
+    added["cost_nano_usd"] = with_copy.label("cost_nano_usd")
+    own = and_(copy.c.request_id == entries.c.request_id, copy.c.kind == SHADOW)
+    columns = [added.get(column.name, column) for column in entries.c]
+    return select(*columns).join_from(entries, copy, own, isouter=True).subquery("billed")
+
+
+_BILLED: Final = _billed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +64,33 @@ def report(engine: Engine, *, by: tuple[str, ...], period: Period, zone: ZoneInf
 def _where(period: Period) -> ColumnElement[bool]:
     bounds: list[ColumnElement[bool]] = [literal(True)]
     if period.start_us is not None:
-        bounds.append(entries.c.time_us >= period.start_us)
+        bounds.append(_BILLED.c.time_us >= period.start_us)
     if period.end_us is not None:
-        bounds.append(entries.c.time_us < period.end_us)
+        bounds.append(_BILLED.c.time_us < period.end_us)
     return and_(*bounds)
 
 
 def _saved() -> ColumnElement[Any]:
     """What was saved where both figures are known: a request without them adds nothing, and is counted as unknown."""
     return case(
-        (and_(entries.c.baseline_nano_usd.is_not(None), entries.c.cost_nano_usd.is_not(None)),
-         entries.c.baseline_nano_usd - entries.c.cost_nano_usd),
+        (and_(_BILLED.c.baseline_nano_usd.is_not(None), _BILLED.c.cost_nano_usd.is_not(None)),
+         _BILLED.c.baseline_nano_usd - _BILLED.c.cost_nano_usd),
     )
 
 
 def _grouped(by: tuple[str, ...], period: Period) -> Select[Any]:
-    groups: list[Column[Any]] = [entries.c[name] for name in by]
-    sums = [func.sum(entries.c[name]).label(name) for name in _SUMS]
+    groups: list[ColumnElement[Any]] = [_BILLED.c[name] for name in by]
+    sums = [func.sum(_BILLED.c[name]).label(name) for name in _SUMS]
     return (
         select(
             *groups,
             func.count().label("requests"),
             *sums,
-            func.sum(entries.c.cost_nano_usd).label("cost_nano_usd"),
-            func.sum(entries.c.baseline_nano_usd).label("baseline_nano_usd"),
+            func.sum(_BILLED.c.cost_nano_usd).label("cost_nano_usd"),
+            func.sum(_BILLED.c.baseline_nano_usd).label("baseline_nano_usd"),
             func.sum(_saved()).label("saved_nano_usd"),
-            func.sum(case((entries.c.cost_nano_usd.is_(None), 1), else_=0)).label("unknown_cost_requests"),
-            func.max(entries.c.estimated).label("estimated"),
+            func.sum(case((_BILLED.c.cost_nano_usd.is_(None), 1), else_=0)).label("unknown_cost_requests"),
+            func.max(_BILLED.c.estimated).label("estimated"),
         )
         .where(_where(period))
         .group_by(*groups)
@@ -82,7 +98,7 @@ def _grouped(by: tuple[str, ...], period: Period) -> Select[Any]:
 
 
 def _whole(period: Period) -> Select[Any]:
-    return select(entries, _saved().label("saved_nano_usd")).where(_where(period)).order_by(entries.c.time_us)
+    return select(_BILLED, _saved().label("saved_nano_usd")).where(_where(period)).order_by(_BILLED.c.time_us)
 
 
 def _by_local_time(rows: list[Any], by: tuple[str, ...], zone: ZoneInfo) -> list[dict[str, Any]]:
@@ -118,7 +134,7 @@ def _finish(row: dict[str, Any]) -> dict[str, Any]:
 
 def _by_request(engine: Engine, period: Period, zone: ZoneInfo) -> list[dict[str, Any]]:
     calls = select(attempts).where(
-        attempts.c.request_id.in_(select(cast(entries.c.request_id, String)).where(_where(period)))
+        attempts.c.request_id.in_(select(cast(_BILLED.c.request_id, String)).where(_where(period)))
     )
     by_request: dict[str, list[dict[str, Any]]] = {}
     with engine.connect() as connection:

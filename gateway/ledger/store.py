@@ -128,7 +128,10 @@ class _Row:
 
 
 class Ledger:
-    """The writer, of the audit's records too. `on_failure` hears of each batch that could not be written; it is tried again until it can."""
+    """The writer, of the audit's records too.
+
+    `on_failure` hears of each batch that could not be written; it is tried again until it can.
+    """
 
     def __init__(self, engine: Engine, *, on_failure: Callable[[Exception], None]) -> None:
         self.engine = engine
@@ -154,6 +157,12 @@ class Ledger:
         self._handed += 1
         self._rows.put(_Row(entry, rows, audit, written, loop))
         return written
+
+    def add(self, rows: Sequence[AttemptEntry], audit: Record | None = None) -> None:
+        """Hand over calls that were made after their entry: shadows. Nobody waits for them; a full queue leaves out."""
+        if self.waiting < _MAX_WAITING:
+            self._handed += 1
+            self._rows.put(_Row(None, rows, audit))
 
     def note(self, audit: Record) -> None:
         """Hand over an audit record that belongs to no request. From any thread; nobody waits for it."""

@@ -7,7 +7,7 @@
 ```
 A request is a `text`, `messages`, or bare `signals`; signals beside a text stand over what was found in it, and
 `model` is what the caller asks for. `zone` is the zone of the first model of the ladder, or the ceiling where none
-may answer.
+may answer. A case is in no canary and no shadow unless its signals say `draw`, and no conversation but by `held_by`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ Message = dict[str, Any]
 Classify = Callable[[str | list[Message]], Signals]
 
 _SIGNALS_EXPECTED: Final = ("data", "task", "domain", "language", "modality")
-_DECISION_EXPECTED: Final = ("rule", "route", "zone", "model", "ceiling")
+_DECISION_EXPECTED: Final = ("rule", "route", "zone", "model", "ceiling", "canary", "shadow", "sticky")
 EXPECTED: Final = (*_DECISION_EXPECTED, *_SIGNALS_EXPECTED)
+_NONE: Final = "None"  # no canary, no shadow, no model
 _KEYS: Final = ("note", "text", "messages", "signals", "model", "expect")
 
 
@@ -171,10 +172,15 @@ def _expected_name(name: str, node: Node, what: str, policy: Policy, source: Sou
         return choice(node, source, what=what, known=tuple(member.label for member in DataClass))
     if name in {"zone", "ceiling"}:
         return choice(node, source, what=what, known=tuple(member.label for member in Zone))
+    if name == "sticky":
+        return choice(node, source, what=what, known=("true", "false"))
     text = scalar(node, source, what=what)
+    if name in {"canary", "shadow", "model"} and text == _NONE.lower():
+        text = _NONE
     known = {
         "rule": (*(rule.name for rule in policy.rules), DEFAULT, PINNED),
         "route": (*policy.routes, PINNED),
+        "canary": (*dict.fromkeys(c.route.name for rule in policy.rules for c in rule.canaries), _NONE),
     }.get(name)
     if text is not None and known is not None and text not in known:
         hint = near(text, known) or f" There are {listed(known)}."
@@ -187,12 +193,13 @@ def run_case(case: Case, *, policy: Policy, models: Mapping[str, Model], classif
     """Decide a case's request and hold the decision against what is expected."""
     try:
         signals = classify(case.request) if case.request is not None else Signals()
-        signals = dataclasses.replace(signals, **case.signals)
+        signals = dataclasses.replace(signals, **{"draw": Signals().draw, **case.signals})
         decision = decide(signals, policy=policy, models=models, requested=case.model)
     except CauceError as error:
         return CaseResult(case, failures=(error.message,))
     given = decision_values(decision, models)
     given |= {name: getattr(signals, name) for name in _SIGNALS_EXPECTED} | {"data": signals.data.label}
+    given["sticky"] = str(decision.sticky).lower()
     failures = tuple(
         _failure(item, str(given[item.what]), signals, policy, decision)
         for item in case.expect

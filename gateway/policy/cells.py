@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.policy.rules import OPERATORS, AllOf, AnyOf, Compare, Condition, Holds, Leaf, Not, OneOf
-from gateway.policy.vocabulary import SIGNALS, Form
+from gateway.policy.vocabulary import EVERY, Form
 from gateway.types import Caller, Cloud, DataClass, Signals
 
 _OTHER: Final = "other"
@@ -177,7 +177,7 @@ def _axes(leaves: list[Leaf]) -> Iterator[Axis]:
 def _values(name: str, leaves: list[Leaf]) -> tuple[Any, ...]:
     if "=" in name:
         return (False, True)
-    signal = SIGNALS.get(name)
+    signal = EVERY.get(name)
     form = signal.form if signal else Form.WORD
     if form is Form.CLASS:
         return tuple(DataClass)
@@ -193,7 +193,7 @@ def _values(name: str, leaves: list[Leaf]) -> tuple[Any, ...]:
 def _words(name: str, leaves: list[Leaf]) -> tuple[str, ...]:
     """The names that are spoken of, and those that are not: one of them stands for all."""
     spoken = {str(value) for leaf in leaves if isinstance(leaf, OneOf) for value in leaf.values}
-    signal = SIGNALS.get(name)
+    signal = EVERY.get(name)
     if signal is None:
         # A field of the caller: anyone else is anonymous, or has no team.
         outsider = Caller().id if name == "caller.key" else ""
@@ -216,7 +216,7 @@ def _fresh(taken: set[str]) -> str:
 
 def _numbers(name: str, leaves: list[Compare]) -> tuple[float, ...]:
     """A value for each cell: the cells begin at the thresholds, and just after them where that makes a difference."""
-    signal = SIGNALS[name]
+    signal = EVERY[name]
     whole = signal.form is Form.COUNT
     low = signal.low
     starts = {low}

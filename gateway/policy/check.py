@@ -1,9 +1,9 @@
 """check: what can be known of a policy before any request: proofs, not samples.
 
 For every rule: whether some request fires it, and which earlier rules take all of its requests when none does. For
-every guarantee: whether some request would reach a rung (or a rung behind it, or an alias) in a zone that it forbids;
-if so, the plainest such request. The gate would refuse those calls whatever the policy says: a policy that passes
-never meets it.
+every guarantee: whether some request would reach a rung (or a rung behind it, a canary's, a shadow or an alias) in a
+zone that it forbids; if so, the plainest such request. The gate would refuse those calls whatever the policy says: a
+policy that passes never meets it. Overlays' and included rules are rules like any other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.policy.cases import CaseResult, Classify, cases_path, read_cases, run_case
-from gateway.policy.cells import Node, Space
+from gateway.policy.cells import Node, Space, leaves_of
 from gateway.policy.decide import pinned_route, rung_models
-from gateway.policy.load import Loaded, Place, read_policy, unknown_rungs
+from gateway.policy.load import Loaded, read_policy, unknown_rungs
 from gateway.policy.problems import Problem, listed
-from gateway.policy.rules import AUTO, DEFAULT, PINNED, AllOf, Compare, Condition, OneOf, Policy
-from gateway.policy.signal_values import unusual
+from gateway.policy.rules import (
+    AUTO,
+    DEFAULT,
+    PINNED,
+    AllOf,
+    Compare,
+    Condition,
+    Not,
+    OneOf,
+    Policy,
+    Rule,
+    conditions_of,
+    held_by,
+)
+from gateway.policy.signal_values import NOT_SIGNALS, unusual
+from gateway.policy.source import Place
+from gateway.policy.trace import said_condition
 from gateway.types import Guarantee, Model, Route, Signals, Zone
 
 # What a policy is held against where no models are configured: a small model here, a large one in the world.
@@ -40,11 +55,35 @@ NOMINAL: Final[Mapping[str, Model]] = {
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One guarantee: held by every path of the policy, or broken by the request in `counter_example`."""
+    """One guarantee: held by every path of the policy, or broken by the request in `counter_example`.
+
+    One of an overlay is for its callers only.
+    """
 
     guarantee: Guarantee
     held: bool
     counter_example: Mapping[str, Any] | None = None
+    callers: Condition | None = None
+
+    @property
+    def whose(self) -> str:
+        """Whom it is for, where it is not for everyone."""
+        return f" for {said_condition(self.callers)}" if self.callers is not None else ""
+
+    def as_values(self) -> dict[str, Any]:
+        """The shape of `check --json`: `for` only in an overlay's."""
+        named = {
+            leaf.signal.removeprefix("caller."): sorted(map(str, leaf.values))
+            for leaf in (leaves_of(self.callers) if self.callers is not None else ())
+            if not isinstance(leaf, Compare)
+        }
+        return {
+            "data": self.guarantee.data.label,
+            "stays": self.guarantee.stays.label,
+            "held": self.held,
+            "counter_example": self.counter_example,
+            **({"for": named} if named else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +115,7 @@ class Report:
             "errors": [_problem_values(problem, self.path) for problem in self.errors],
             "notes": [_problem_values(problem, self.path) for problem in self.notes],
             "dead_rules": list(self.dead_rules),
-            "guarantees": [
-                {
-                    "data": kept.guarantee.data.label,
-                    "stays": kept.guarantee.stays.label,
-                    "held": kept.held,
-                    "counter_example": kept.counter_example,
-                }
-                for kept in self.guarantees
-            ],
+            "guarantees": [kept.as_values() for kept in self.guarantees],
             "cases": {"passed": len(self.cases) - failed, "failed": failed},
         }
 
@@ -131,10 +162,11 @@ def _uncovered(loaded: Loaded, results: Iterable[CaseResult]) -> list[Problem]:
     if loaded.policy is None:
         return []
     fired = {result.rule for result in results}
+    unfired = [rule.name for rule in loaded.policy.rules if rule.name not in fired]
     return [
-        Problem(loaded.file, *loaded.places[f"rules.{rule.name}"], "uncovered", f"no case fires rule {rule.name!r}")
-        for rule in loaded.policy.rules
-        if rule.name not in fired
+        Problem(*where, "uncovered", f"no case fires rule {name!r}")
+        for name in unfired
+        if (where := loaded.place(f"rules.{name}"))[0] == loaded.file  # what is included has cases of its own
     ]
 
 
@@ -166,70 +198,100 @@ def prove(loaded: Loaded, models: Mapping[str, Model] | None = None) -> Proof:
     return Proof(
         policy,
         catalogue,
-        tuple(sorted(proving.errors, key=lambda problem: (problem.line, problem.column))),
-        tuple(sorted(proving.notes, key=lambda problem: (problem.line, problem.column))),
+        _in_order(proving.errors, loaded.file),
+        _in_order(proving.notes, loaded.file),
         tuple(proving.dead),
         tuple(proving.kept),
     )
 
 
+def _in_order(problems: Iterable[Problem], own: str) -> tuple[Problem, ...]:
+    """The policy's own file first, each file from its top."""
+    return tuple(sorted(problems, key=lambda p: (p.file != own, p.file, p.line, p.column)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """A way to a route: a rule, the default or an alias, with what is true of every request that takes it."""
+    """A way to some rungs: a rule, its canary or shadow, a default or an alias; what is true of all that takes it."""
 
     name: str
+    said: str
     route: Route
     nodes: tuple[Node, ...]
     where: Place
     requested: str = AUTO
+    part: str = "rung"  # or canary, or shadow
 
     @property
     def rule(self) -> str:
         return self.name if self.requested == AUTO else PINNED
 
-    @property
-    def said(self) -> str:
-        if self.requested != AUTO:
-            return f"alias {self.requested!r}"
-        return "the default" if self.name == DEFAULT else f"rule {self.name!r}"
 
-
-_TAKEN: Final = "every request that it would match. Move it up, or remove it"
+_TAKES: Final = "every request that it would match"
 
 
 class _Proving:
     """One policy under one catalogue, while it is being proved."""
 
     def __init__(self, loaded: Loaded, policy: Policy, models: Mapping[str, Model], *, explicit: bool) -> None:
-        self._file = loaded.file
-        self._places = loaded.places
+        self._loaded = loaded
         self._policy = policy
         self._models = models
         self._explicit = explicit
         self._fits = {model.id: _fits(model) for model in models.values()}
-        self._space = Space([*(r.when for r in policy.rules), *self._fits.values(), Compare("data", ">=", 0)])
-        self._met = [self._space.node(rule.when) for rule in policy.rules]
-        self._unmet = [self._space.node(rule.when, negated=True) for rule in policy.rules]
+        never_held = OneOf("held_by", frozenset(self._never_hold()))
+        self._space = Space([*conditions_of(policy), *self._fits.values(), Compare("data", ">=", 0), never_held])
+        self._always = [self._space.node(never_held, negated=True)]
+        self._met = [self._space.node(rule.fires) for rule in policy.rules]
+        self._unmet = [self._space.node(rule.fires, negated=True) for rule in policy.rules]
+        # A rule that fires only for what it holds already never begins to hold anything.
+        self._afresh = [self._space.node(Not(held_by(r.name)) if r.sticky else AllOf()) for r in policy.rules]
         self.errors: list[Problem] = []
         self.notes: list[Problem] = []
         self.dead: list[str] = []
         self.kept: list[Kept] = []
 
+    def _never_hold(self) -> list[str]:
+        """The sticky rules that keep nothing: no large model ever answers there."""
+        policy = self._policy
+        found = [rule.name for rule in policy.rules if rule.sticky and not self._large_in(_routes_of(rule))]
+        defaults = [policy.default, *(rule.route for rule in policy.defaults)]
+        return [*found, DEFAULT] if policy.sticky and not self._large_in(defaults) else found
+
+    def _large_in(self, routes: Iterable[Route]) -> bool:
+        rungs = (rung for route in routes for rung in route.rungs)
+        return any(model.kind == "llm" for rung in rungs for model in rung_models(rung, self._models))
+
     def rules(self) -> None:
-        """Which rules no request can fire, and whether any request reaches the default."""
+        """Which rules no request can fire, and whether any request reaches the defaults."""
         for number, rule in enumerate(self._policy.rules):
             if self._takes_all(number, range(number)):
                 self.dead.append(rule.name)
-                message = f"rule {rule.name!r} can never fire: {self._shadows(number)}"
-                self._error(self._place(f"rules.{rule.name}"), "dead_rule", message)
-        if self._policy.rules and self._space.find(self._unmet) is None:
-            self._note(
-                self._place("default"), "default_unreached", "no request reaches the default: the rules take them all"
-            )
+                self._say_dead(number, rule)
+        if self._policy.rules and self._find(self._unmet) is None:
+            said = "no request reaches the default: the rules take them all"
+            self._note(self._loaded.place("default"), "default_unreached", said)
+
+    def _say_dead(self, number: int, rule: Rule) -> None:
+        """A rule that is dead in its own file is wrong; one that was included may be meant to be: it is overridden."""
+        where = self._loaded.place(f"rules.{rule.name}")
+        beside = [n for n in range(number) if self._file_of(n) == where[0]]
+        if where[0] == self._loaded.file or self._takes_all(number, beside):
+            message = f"rule {rule.name!r} can never fire: {self._shadows(number)}. Move it up, or remove it"
+            self._error(where, "dead_rule", message)
+        else:
+            self._note(where, "overridden", f"rule {rule.name!r} never fires here: {self._shadows(number)}")
+
+    def _file_of(self, number: int) -> str:
+        return self._loaded.place(f"rules.{self._policy.rules[number].name}")[0]
+
+    def _find(self, nodes: Iterable[Node]) -> object | None:
+        return self._space.find([*self._always, *nodes])
 
     def _takes_all(self, number: int, earlier: Iterable[int]) -> bool:
         """Whether every request that a rule would match is one of these earlier rules'."""
-        return self._space.find([self._met[number], *(self._unmet[n] for n in earlier)]) is None
+        nodes = [self._met[number], self._afresh[number], *(self._unmet[n] for n in earlier)]
+        return self._find(nodes) is None
 
     def _shadows(self, number: int) -> str:
         """The earlier rules that take all requests of a dead one: one if one does, else as few as are needed."""
@@ -238,10 +300,10 @@ class _Proving:
         names = [rule.name for rule in self._policy.rules]
         for earlier in range(number):
             if self._takes_all(number, [earlier]):
-                return f"{names[earlier]!r} stands before it and takes {_TAKEN}"
+                return f"{names[earlier]!r} stands before it and takes {_TAKES}"
         needed = self._needed(number)
         together = listed(repr(names[n]) for n in needed)
-        return f"{together} together take {_TAKEN}"
+        return f"{together} together take {_TAKES}"
 
     def _needed(self, number: int) -> list[int]:
         """Earlier rules that together take all requests of a dead one; few, when few do.
@@ -265,89 +327,107 @@ class _Proving:
         """Each guarantee against every path, and every rung of each."""
         paths = list(self._paths())
         for number, guarantee in enumerate(self._policy.guarantees):
-            where = self._place(f"guarantees.{number}")
-            broken = [example for path in paths if (example := self._broken(path, guarantee)) is not None]
-            smallest = min(broken, key=len, default=None)
-            self.kept.append(Kept(guarantee, smallest is None, smallest))
-            chat = [model for model in self._models.values() if model.kind != "embedding"]
-            if self._explicit and not any(model.zone <= guarantee.stays for model in chat):
-                have = listed(f"{model.id} in {model.zone.label}" for model in chat)
-                message = (
-                    f"no model stays inside {guarantee.stays.label}, so {guarantee.data.label} data would never be "
-                    f"answered: add one to cauce.yaml (models: {have})"
-                )
-                self._error(where, "guarantee_unmeetable", message)
+            self._prove(guarantee, None, paths, self._loaded.place(f"guarantees.{number}"))
+        for number, overlay in enumerate(self._policy.tightened):
+            for inner, guarantee in enumerate(overlay.guarantees):
+                self._prove(guarantee, overlay.callers, paths, self._loaded.place(f"tightened.{number}.{inner}"))
+
+    def _prove(self, guarantee: Guarantee, callers: Condition | None, paths: Iterable[_Path], where: Place) -> None:
+        open_kept = Kept(guarantee, True, callers=callers)
+        broken = [example for path in paths if (example := self._broken(path, open_kept)) is not None]
+        smallest = min(broken, key=len, default=None)
+        self.kept.append(Kept(guarantee, smallest is None, smallest, callers))
+        chat = [model for model in self._models.values() if model.kind != "embedding"]
+        if self._explicit and not any(model.zone <= guarantee.stays for model in chat):
+            have = listed(f"{model.id} in {model.zone.label}" for model in chat)
+            message = (
+                f"no model stays inside {guarantee.stays.label}, so {guarantee.data.label} data would never be "
+                f"answered: add one to cauce.yaml (models: {have})"
+            )
+            self._error(where, "guarantee_unmeetable", message)
 
     def _paths(self) -> Iterable[_Path]:
-        for number, rule in enumerate(self._policy.rules):
+        policy, node = self._policy, self._space.node
+        for number, rule in enumerate(policy.rules):
+            where, said = self._loaded.place(f"rules.{rule.name}"), f"rule {rule.name!r}"
             nodes = (self._met[number], *self._unmet[:number])
-            yield _Path(rule.name, rule.route, nodes, self._place(f"rules.{rule.name}"))
-        yield _Path(DEFAULT, self._policy.default, tuple(self._unmet), self._place("default"))
-        for alias, target in self._policy.aliases.items():
-            route = None if target == AUTO else pinned_route(target, self._policy, self._models)
+            for canary in rule.canaries:
+                drawn = (*nodes, node(canary.condition))
+                yield _Path(rule.name, said, canary.route, drawn, where, part="canary")
+            own = (*nodes, *(node(canary.condition, negated=True) for canary in rule.canaries))
+            yield _Path(rule.name, said, rule.route, own, where)
+            if rule.shadow is not None:
+                copied = (*nodes, node(rule.shadow.condition))
+                yield _Path(rule.name, said, Route("", (rule.shadow.rung,)), copied, where, part="shadow")
+        left = tuple(self._unmet)
+        for number, rule in enumerate(policy.defaults):
+            where, said = self._loaded.place(f"defaults.{number}"), f"the default for {said_condition(rule.when)}"
+            yield _Path(DEFAULT, said, rule.route, (*left, node(rule.fires)), where)
+            left = (*left, node(rule.fires, negated=True))
+        yield _Path(DEFAULT, "the default", policy.default, left, self._loaded.place("default"))
+        for alias, target in policy.aliases.items():
+            route = None if target == AUTO else pinned_route(target, policy, self._models)
             if route is not None:
-                yield _Path(alias, route, (), self._place(f"aliases.{alias}"), requested=alias)
+                where = self._loaded.place(f"aliases.{alias}")
+                yield _Path(alias, f"alias {alias!r}", route, (), where, requested=alias)
 
-    def _broken(self, path: _Path, guarantee: Guarantee) -> dict[str, Any] | None:
+    def _broken(self, path: _Path, kept: Kept) -> dict[str, Any] | None:
         """The plainest request that this path would send too far; the problem is noted."""
-        protected = self._space.node(Compare("data", ">=", guarantee.data))
+        protected = [*self._always, self._space.node(Compare("data", ">=", kept.guarantee.data))]
+        if kept.callers is not None:
+            protected.append(self._space.node(kept.callers))
         for rung in path.route.rungs:
             for model in rung_models(rung, self._models):
-                if model.zone <= guarantee.stays:
+                if model.zone <= kept.guarantee.stays:
                     continue
-                nodes = [protected, self._space.node(self._fits[model.id]), *path.nodes]
-                signals = self._space.plainest(nodes, first=("data",))
+                nodes = [*protected, self._space.node(self._fits[model.id]), *path.nodes]
+                signals = self._space.plainest(nodes, first=("data", "held_by"))
                 if signals is None:
                     continue
                 example = _example(signals, path, model)
-                self._error(path.where, "guarantee", self._said_broken(path, guarantee, rung, model, example))
+                self._error(path.where, "guarantee", _said_broken(path, kept, rung, model, example))
                 return example
         return None
 
-    def _said_broken(
-        self, path: _Path, guarantee: Guarantee, rung: str, model: Model, example: Mapping[str, Any]
-    ) -> str:
-        signals = {name: value for name, value in example.items() if name not in {"rule", "route", "model", "zone"}}
-        named = f"rung {rung!r}" if rung == model.id else f"rung {rung!r} ({model.id})"
-        return (
-            f"{path.said} breaks the guarantee that {guarantee.data.label} data stays inside {guarantee.stays.label}: "
-            f"{named} of route {path.route.name!r} is in {model.zone.label}. For example {_said(signals)}. "
-            f'Put a rule for `data: ">= {guarantee.data.label}"` before it, or take the rung out'
-        )
-
     def names(self) -> None:
-        """Kinds without models and routes that nothing uses: worth knowing, not wrong."""
-        policy = self._policy
-        for route in policy.routes.values():
-            for number, rung in enumerate(route.rungs):
-                if not rung_models(rung, self._models):
-                    where = self._place(f"routes.{route.name}.{number}")
-                    self._note(where, "empty_kind", f"route {route.name}: no model of kind {rung} is configured")
-        used = {rule.route.name for rule in policy.rules} | {policy.default.name, *policy.aliases.values()}
-        if not policy.guarantees:
+        """Kinds without models and names that nothing uses: worth knowing, not wrong."""
+        policy, place = self._policy, self._loaded.place
+        rungs = [
+            (f"routes.{route.name}.{number}", f"route {route.name}", rung)
+            for route in policy.routes.values()
+            for number, rung in enumerate(route.rungs)
+        ]
+        rungs += [(f"rules.{r.name}.shadow", f"rule {r.name}: shadow", r.shadow.rung) for r in policy.rules if r.shadow]
+        for where, what, rung in rungs:
+            if not rung_models(rung, self._models):
+                self._note(place(where), "empty_kind", f"{what}: no model of kind {rung} is configured")
+        for name in [] if policy.sticky else self._never_hold():
+            said = f"rule {name!r}: no large model answers there, so `sticky` keeps nothing"
+            self._note(place(f"rules.{name}"), "idle_sticky", said)
+        if not (policy.guarantees or policy.tightened):
             said = "there is no guarantee: every class of data may go wherever the rules send it"
-            self._note((1, 1), "no_guarantee", said)
+            self._note((self._loaded.file, 1, 1), "no_guarantee", said)
+        used = {policy.default.name, *policy.aliases.values()}
+        used |= {route.name for rule in (*policy.rules, *policy.defaults) for route in _routes_of(rule)}
         for name in policy.routes:
-            if name not in used:
-                self._note(self._place(f"routes.{name}"), "unused_route", f"nothing uses route {name!r}")
+            if name not in used and place(f"routes.{name}")[0] == self._loaded.file:
+                self._note(place(f"routes.{name}"), "unused_route", f"nothing uses route {name!r}")
         for name in sorted(set(policy.aliases) & {*policy.routes, *self._models}):
             said = f"{name!r} is an alias and the name of a model or route: a caller who asks for it gets the alias"
-            self._note(self._place(f"aliases.{name}"), "same_name", said)
+            self._note(place(f"aliases.{name}"), "same_name", said)
         for name in sorted(set(policy.routes) & set(self._models)):
-            self._note(
-                self._place(f"routes.{name}"),
-                "same_name",
-                f"{name!r} is a route and a model: a caller who asks for it gets the model",
-            )
-
-    def _place(self, name: str) -> Place:
-        return self._places.get(name, (1, 1))
+            said = f"{name!r} is a route and a model: a caller who asks for it gets the model"
+            self._note(place(f"routes.{name}"), "same_name", said)
 
     def _error(self, where: Place, kind: str, message: str) -> None:
-        self.errors.append(Problem(self._file, *where, kind, message))
+        self.errors.append(Problem(*where, kind, message))
 
     def _note(self, where: Place, kind: str, message: str) -> None:
-        self.notes.append(Problem(self._file, *where, kind, message))
+        self.notes.append(Problem(*where, kind, message))
+
+
+def _routes_of(rule: Rule) -> tuple[Route, ...]:
+    return (rule.route, *(canary.route for canary in rule.canaries))
 
 
 def _fits(model: Model) -> Condition:
@@ -362,8 +442,25 @@ def _fits(model: Model) -> Condition:
 
 def _example(signals: Signals, path: _Path, model: Model) -> dict[str, Any]:
     asked = {} if path.requested == AUTO else {"requested": path.requested}
-    went = {"rule": path.rule, "route": path.route.name, "model": model.id, "zone": model.zone.label}
+    way = {"shadow": path.route.rungs[0]} if path.part == "shadow" else {"route": path.route.name}
+    went = {"rule": path.rule, **way, "model": model.id, "zone": model.zone.label}
     return {**unusual(signals, always=("data",)), **asked, **went}
+
+
+def _said_broken(path: _Path, kept: Kept, rung: str, model: Model, example: Mapping[str, Any]) -> str:
+    guarantee = kept.guarantee
+    signals = {name: value for name, value in example.items() if name not in NOT_SIGNALS or name == "requested"}
+    named = repr(rung) if rung == model.id else f"{rung!r} ({model.id})"
+    where = {
+        "rung": f"rung {named} of route {path.route.name!r}",
+        "canary": f"rung {named} of its canary {path.route.name!r}",
+        "shadow": f"its shadow {named}",
+    }[path.part]
+    return (
+        f"{path.said} breaks the guarantee that {guarantee.data.label} data stays inside {guarantee.stays.label}"
+        f"{kept.whose}: {where} is in {model.zone.label}. For example {_said(signals)}. "
+        f'Put a rule for `data: ">= {guarantee.data.label}"` before it, or take the {path.part} out'
+    )
 
 
 def _said(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from gateway.policy.problems import listed, near
 from gateway.policy.rules import OPERATORS, AllOf, AnyOf, Compare, Condition, Holds, Not, OneOf
 from gateway.policy.source import Source, entries, flag, items, scalar, shown
-from gateway.policy.vocabulary import CALLER_FIELDS, SIGNALS, Form, Signal
+from gateway.policy.vocabulary import CALLER_FIELDS, CONVERSATION, OVERLAY_FIELDS, SIGNALS, Form, Signal
 from gateway.types import DataClass
 
 _COMPARISON: Final = re.compile(r"(>=|<=|==|!=|>|<|=|)\s*(\S.*)")
@@ -34,6 +34,9 @@ def read_when(node: Node, source: Source) -> Condition:
             parts.append(_group(key, value, source))
         elif key in SIGNALS:
             parts.append(_read_signal(SIGNALS[key], value, source))
+        elif key in CONVERSATION:
+            said = "`when` cannot ask for it: write `canary:`, `shadow:` or `sticky:` beside `when`"
+            source.add(key_node, "unknown_signal", f"{key!r} follows the conversation, and {said}")
         else:
             known = (*SIGNALS, *_WORDS)
             hint = near(key, known) or f" The signals are {', '.join(SIGNALS)}."
@@ -208,25 +211,34 @@ def _hour(signal: Signal, node: Node, source: Source) -> Condition:
     return OneOf("hour", frozenset(hours))
 
 
+def read_callers(node: Node, source: Source, *, what: str) -> Condition:
+    """The callers of an overlay: by key, team or app, never by what a request says of itself."""
+    return _callers(node, source, what=what, known=OVERLAY_FIELDS)
+
+
 def _caller(node: Node, source: Source) -> Condition:
+    return _callers(node, source, what="caller", known=CALLER_FIELDS)
+
+
+def _callers(node: Node, source: Source, *, what: str, known: tuple[str, ...]) -> Condition:
     if not isinstance(node, MappingNode):
-        source.add(node, "type", f"caller: expected fields, e.g. `{{team: billing}}`, found {shown(node)}")
+        source.add(node, "type", f"{what}: expected fields, e.g. `{{team: billing}}`, found {shown(node)}")
         return AllOf()
     parts: list[Condition] = []
-    for key, key_node, value in entries(node, source, what="caller"):
-        if key not in CALLER_FIELDS:
-            hint = near(key, CALLER_FIELDS) or f" It has {', '.join(CALLER_FIELDS)}."
-            source.add(key_node, "unknown_key", f"caller: there is no {key!r}.{hint}")
+    for key, key_node, value in entries(node, source, what=what):
+        if key not in known:
+            hint = near(key, known) or f" It has {', '.join(known)}."
+            source.add(key_node, "unknown_key", f"{what}: there is no {key!r}.{hint}")
             continue
         members = items(value, source, what=key) if isinstance(value, SequenceNode) else [value]
         if not members:
-            source.add(value, "value", f"caller.{key}: an empty list matches nobody: name at least one")
-        names = [name for member in members if (name := scalar(member, source, what=f"caller.{key}")) is not None]
+            source.add(value, "value", f"{what}.{key}: an empty list matches nobody: name at least one")
+        names = [name for member in members if (name := scalar(member, source, what=f"{what}.{key}")) is not None]
         if names:
             make = Holds if key == "tags" else OneOf
             parts.append(make(f"caller.{key}", frozenset(names)))
     if not node.value:
-        source.add(node, "value", "caller: expected at least one of key, team, app, tags")
+        source.add(node, "value", f"{what}: expected at least one of {', '.join(known)}")
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 

@@ -2,8 +2,8 @@
 this.
 
 The first rule that matches names a route, or a canary of its own does; the rungs become a ladder of models, without
-those that this request may not or cannot use. A conversation that a sticky rule holds begins with the large ones. What a
-caller asks for by name is honoured inside the guarantees, never beyond them.
+those that this request may not or cannot use. A conversation that a sticky rule holds begins with the large ones.
+What a caller asks for by name is honoured inside the guarantees, never beyond them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
     `requested` is what the caller named: `auto`, nothing, an alias, a model or a route. The ladder may be empty: the
     pipeline then refuses, naming the rule and `skipped`. Raises `UnknownModel` for a name that means nothing here.
     """
-    limit = _limit(signals, policy)
+    limit = limit_of(signals, policy)
     target = policy.aliases.get(requested, requested) if requested else AUTO
     if target != AUTO:
         pinned = pinned_route(target or AUTO, policy, models)
@@ -51,7 +51,8 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
     )  # fmt: skip
 
 
-def _limit(signals: Signals, policy: Policy) -> Zone:
+def limit_of(signals: Signals, policy: Policy) -> Zone:
+    """The farthest zone that a request's text may enter: under the guarantees, and what overlays add for its caller."""
     limit = ceiling(signals.data, policy.guarantees)
     for overlay in policy.tightened:
         if overlay.concerns(signals):

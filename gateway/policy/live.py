@@ -8,7 +8,7 @@ folder is one change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +45,9 @@ class LivePolicy:
         self.refusal: Refusal | None = None
         self._models = models
         self._on_refusal = on_refusal
-        self._seen = signature(file)
-        self._read = self._seen
+        self._seen = self._read = signature(file)
         self._policy = load_policy(file)
+        self._files = tuple(Path(name) for name in self._policy.files)
 
     def current(self) -> Policy:
         """The policy in force now."""
@@ -59,7 +59,7 @@ class LivePolicy:
 
     def look(self) -> Policy | None:
         """The policy of a changed file, when it is a good one and a new one. Called about once a second."""
-        now = signature(self.file)
+        now = signature(self.file, self._files)
         settled, self._seen = now == self._seen, now
         if not settled or now == self._read:
             return None
@@ -77,20 +77,21 @@ class LivePolicy:
 
     def _proved(self) -> tuple[tuple[Problem, ...], Policy | None]:
         loaded = read_policy(self.file)
+        self._files = loaded.files
         if loaded.policy is None:
             return loaded.problems, None
         errors = prove(loaded, self._models).errors
         return errors, None if errors else loaded.policy
 
 
-def signature(file: Path) -> Signature:
-    """What changes when a policy of the file's folder does: names, times, sizes and inodes, through links."""
+def signature(file: Path, included: Iterable[Path] = ()) -> Signature:
+    """What changes when a policy of the file's folder does, or one that it includes: names, times, sizes and inodes."""
+    beside = [path for path in sorted(file.parent.glob("*"))[:_MAX_FILES] if path.suffix in _ENDINGS or path == file]
     found = []
-    for path in sorted(file.parent.glob("*"))[:_MAX_FILES]:
-        if path.suffix in _ENDINGS or path == file:
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            found.append((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    for path in dict.fromkeys((*beside, *included)):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
     return tuple(found)

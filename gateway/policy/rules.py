@@ -184,9 +184,9 @@ def rule(  # noqa: PLR0913 - all that a rule may say, each named
     sticky: bool = False,
 ) -> Rule:
     """A rule with its condition compiled: a sticky one also takes what it holds, an overlay's one its callers only."""
-    fires: Condition = AnyOf((when, held_by(name))) if sticky else when
+    fires: Condition = AnyOf((when, held_by(name))) if sticky and when != AllOf() else when
     if callers is not None:
-        when, fires = AllOf((callers, when)), AllOf((callers, fires))
+        when, fires = (callers if part == AllOf() else AllOf((callers, part)) for part in (when, fires))
     return Rule(name, when, route, fires, compile_condition(fires), canaries, shadow, sticky)
 
 
@@ -197,7 +197,7 @@ def held_by(name: str) -> Condition:
 
 @dataclass(frozen=True, slots=True)
 class Tightened:
-    """What an overlay promises beyond the policy's own guarantees, for its callers. `concerns` is `callers`, compiled."""
+    """What an overlay promises its callers beyond the policy's guarantees. `concerns` is `callers`, compiled."""
 
     callers: Condition
     guarantees: tuple[Guarantee, ...]

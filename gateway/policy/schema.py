@@ -11,7 +11,15 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.policy.vocabulary import CALLER_FIELDS, CHECKS, OPERATING_POINTS, SIGNALS, Form, Signal
+from gateway.policy.vocabulary import (
+    CALLER_FIELDS,
+    CHECKS,
+    OPERATING_POINTS,
+    OVERLAY_FIELDS,
+    SIGNALS,
+    Form,
+    Signal,
+)
 from gateway.types import DataClass, Mode, Zone
 
 _CLASSES: Final = [member.label for member in DataClass]
@@ -30,10 +38,15 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "patternProperties": {"^x-": {"description": "Yours: a place for anchors. Not read."}},
-        "required": ["version", "routes", "default"],
+        "required": ["version"],
+        "anyOf": [{"required": ["routes", "default"]}, {"required": ["include"]}],
         "properties": {
             "version": {"const": 1, "description": "The version of this language."},
             "description": {"type": "string", "description": "What this policy is for, in a line."},
+            "include": {
+                "type": "string",
+                "description": "A base policy in this folder or below: its rules come after these.",
+            },
             "guarantees": _list(_guarantee(), "Promises that the gate enforces and `cauce check` proves."),
             "routes": {
                 "type": "object",
@@ -42,6 +55,7 @@ def schema() -> dict[str, Any]:
                 "propertyNames": {"pattern": _NAME},
                 "additionalProperties": _route(),
             },
+            "overlays": _list(_overlay(), "What is otherwise for some callers; their rules are tried first."),
             "rules": _list(_rule(), "Tried in order; the first that matches names the route."),
             "default": {"type": "string", "description": "The route of what no rule matches."},
             "aliases": {
@@ -50,6 +64,7 @@ def schema() -> dict[str, Any]:
                 "additionalProperties": {"type": "string"},
             },
             "privacy": _privacy(),
+            "sticky": _sticky("What rules that do not say otherwise do."),
             "time_zone": {"type": "string", "description": "Of the signal `hour`, e.g. Europe/Madrid."},
         },
         "definitions": {"when": _when()},
@@ -107,10 +122,50 @@ def _rule() -> dict[str, Any]:
             "name": {"type": "string", "pattern": _NAME, "not": {"enum": ["default", "pinned"]}},
             "when": {"$ref": "#/definitions/when"},
             "use": {"type": "string", "description": "The route."},
+            "canary": {
+                "type": "object",
+                "description": "Other routes, each with the share of the conversations that it takes: {cloud: 5%}.",
+                "minProperties": 1,
+                "additionalProperties": _share(),
+            },
+            "shadow": _shadow(),
+            "sticky": _sticky("Whether a conversation that a large model has answered here stays here."),
         },
         ["name", "when", "use"],
         "When all of this holds, use that route.",
     )
+
+
+def _share() -> dict[str, Any]:
+    return {
+        "type": "string",
+        "pattern": r"^\d{1,3}(\.\d{1,2})?\s*%$",
+        "description": "A share of the conversations: 5%, 0.25%.",
+        "examples": ["5%"],
+    }
+
+
+def _shadow() -> dict[str, Any]:
+    to = {"type": "string", "description": "A model's name, or a kind: slm, llm, llm@eu."}
+    sampled = _object({"to": to, "share": _share()}, ["to"], "Where, and how many.")
+    description = "A copy for another model after the reply, judged and thrown away."
+    return {"description": description, "anyOf": [to, sampled]}
+
+
+def _sticky(description: str) -> dict[str, Any]:
+    return {"enum": ["conversation", "none"], "description": description}
+
+
+def _overlay() -> dict[str, Any]:
+    field = _one_or_more({"type": ["string", "number"]}, "One, or any of a list.")
+    callers = _object(dict.fromkeys(OVERLAY_FIELDS, field), [], "Whose requests.") | {"minProperties": 1}
+    said = {
+        "for": callers,
+        "rules": _list(_rule(), "Tried before the policy's own, for these callers."),
+        "default": {"type": "string", "description": "Their route when no rule matches."},
+        "guarantees": _list(_guarantee(), "Promises to these callers beyond the policy's own, never looser."),
+    }
+    return _object(said, ["for"], "What is otherwise for some callers.") | {"minProperties": 2}
 
 
 def _privacy() -> dict[str, Any]:

@@ -14,11 +14,11 @@ from ruamel.yaml.nodes import Node, SequenceNode
 from gateway.errors import BadRequest
 from gateway.policy.problems import near
 from gateway.policy.source import Source, choice, entries, fields, flag, items, scalar
-from gateway.policy.vocabulary import CALLER_FIELDS, SIGNALS, Form, Signal
+from gateway.policy.vocabulary import CALLER_FIELDS, EVERY, Form, Signal
 from gateway.types import Caller, Cloud, DataClass, Signals
 
 # What a counter-example says besides its signals.
-NOT_SIGNALS: Final = ("rule", "route", "model", "zone", "requested")
+NOT_SIGNALS: Final = ("rule", "route", "model", "zone", "requested", "shadow")
 
 
 def as_values(signals: Signals) -> dict[str, Any]:
@@ -42,6 +42,8 @@ def as_values(signals: Signals) -> dict[str, Any]:
         "cloud": signals.cloud.value,
         "hour": signals.hour,
         "low_confidence": signals.low_confidence,
+        "draw": signals.draw,
+        "held_by": signals.held_by,
     }
 
 
@@ -57,12 +59,12 @@ def from_values(values: Mapping[str, Any]) -> Signals:
     given = {name: value for name, value in values.items() if name not in NOT_SIGNALS}
     found: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in SIGNALS:
-            raise BadRequest(f"there is no signal {name!r}.{near(name, SIGNALS)}")
+        if name not in EVERY:
+            raise BadRequest(f"there is no signal {name!r}.{near(name, EVERY)}")
         if name != "difficulty":
-            found[name] = _plain(SIGNALS[name], value)
+            found[name] = _plain(EVERY[name], value)
         elif "slm_success" not in given:
-            found["slm_success"] = 1.0 - _plain(SIGNALS[name], value)
+            found["slm_success"] = 1.0 - _plain(EVERY[name], value)
     return Signals(**found)
 
 
@@ -120,11 +122,11 @@ def read_signals(node: Node, source: Source, *, ignore: tuple[str, ...] = ()) ->
     for name, key_node, value in entries(node, source, what="signals"):
         if name in ignore:
             continue
-        if name not in SIGNALS:
-            hint = near(name, SIGNALS) or f" The signals are {', '.join(SIGNALS)}."
+        if name not in EVERY:
+            hint = near(name, EVERY) or f" The signals are {', '.join(EVERY)}."
             source.add(key_node, "unknown_signal", f"there is no signal {name!r}.{hint}")
             continue
-        read = _value(SIGNALS[name], value, source)
+        read = _value(EVERY[name], value, source)
         if name == "difficulty":
             if read is not None:
                 found["slm_success"] = 1.0 - read

@@ -319,8 +319,8 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
 
 ASSUMPTIONS: Final[dict[Language, tuple[str, ...]]] = {
     "en": (
-        "A model that was called for a request answers it, fails or is turned down as it did then; one that was not "
-        "called is taken to answer at once. Further escalation is not simulated.",
+        "A model that was called for a request, a shadow's included, answers it, fails or is turned down as it did "
+        "then; one that was not called is taken to answer at once. Further escalation is not simulated.",
         "An answer from the cache comes from the cache again if its rule and route are the same; if not, it is a call "
         "of unknown cost.",
         "Cost is of the same tokens at the price of the request's day; a local model without a price costs its own "
@@ -328,11 +328,11 @@ ASSUMPTIONS: Final[dict[Language, tuple[str, ...]]] = {
         "Quality is the router's estimate: slm_success for a small model, slm_success + gain (0 to 1) for a large one, "
         "two models of a kind alike. Intervals are normal, 95 %, and do not hold the router's own error.",
         "Latency is of the answering call alone, from each model's own calls here; unknown where it has none.",
-        "The data class, the scores and the state of the cloud are those that the request had then.",
+        "Data class, scores, and the state of the cloud and of the conversation are those that the request had then.",
     ),
     "es": (
-        "Un modelo al que se llamó para una petición la contesta, falla o se descarta como entonces; de uno al que no "
-        "se llamó se supone que contesta a la primera. No se simula más escalado.",
+        "Un modelo al que se llamó para una petición, también como sombra, la contesta, falla o se descarta como "
+        "entonces; de uno al que no se llamó se supone que contesta a la primera. No se simula más escalado.",
         "Una respuesta de la caché vuelve a salir de la caché si su regla y su ruta son las mismas; si no, es una "
         "llamada de coste desconocido.",
         "El coste es el de los mismos tokens al precio del día de la petición; un modelo local sin precio cuesta sus "
@@ -342,6 +342,7 @@ ASSUMPTIONS: Final[dict[Language, tuple[str, ...]]] = {
         "del router.",
         "La latencia es solo la de la llamada que contesta, según las llamadas de cada modelo aquí; desconocida si no "
         "tiene ninguna.",
-        "La clase de datos, las puntuaciones y el estado de la nube son los que tuvo la petición entonces.",
+        "La clase de datos, las puntuaciones y el estado de la nube y de la conversación son los que tuvo la petición "
+        "entonces.",
     ),
 }

@@ -21,6 +21,7 @@ from gateway.policy.problems import Problem, near
 MAX_BYTES: Final = 1_000_000
 _MAX_NODES: Final = 100_000  # anchors counted as often as they are used
 _MAX_DEPTH: Final = 40
+Place = tuple[str, int, int]  # file, line and column, from 1
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -39,6 +40,10 @@ class Source:
     def at(self, where: tuple[int, int], kind: str, message: str) -> None:
         """Note a problem at a line and column."""
         self.problems.append(Problem(self.file, *where, kind, message))
+
+    def place(self, node: Node | None) -> Place:
+        """Where a node stands."""
+        return self.file, *place(node)
 
 
 def place(node: Node | None) -> tuple[int, int]:

@@ -20,10 +20,12 @@ from gateway.policy.rules import (
     Not,
     OneOf,
     Policy,
+    Rule,
     compile_condition,
     reader,
 )
 from gateway.policy.signal_values import as_values
+from gateway.signals.taxonomy import GROUNDS, Ground, found
 from gateway.types import DataClass, Decision, Model, Signals
 
 Language = Literal["es", "en"]
@@ -40,6 +42,9 @@ _WORDS: Final[dict[Language, dict[str, str]]] = {
         "one of": "one of {values}",
         "nothing": "nothing",
         "no limit": "without limit",
+        "held": "an earlier turn moved this conversation here, and it stays",
+        "canary": "{share} of the conversations go by {route}, and this is one",
+        "shadow": "a copy of {share} of the conversations goes to {rung} after the reply, of this one too",
     },
     "es": {
         "is": "{signal} es {value}; la regla pide {wanted}",
@@ -52,6 +57,9 @@ _WORDS: Final[dict[Language, dict[str, str]]] = {
         "one of": "uno de {values}",
         "nothing": "nada",
         "no limit": "sin límite",
+        "held": "un turno anterior trajo aquí esta conversación, y aquí sigue",
+        "canary": "el {share} de las conversaciones va por {route}, y esta es una de ellas",
+        "shadow": "una copia del {share} de las conversaciones va a {rung} tras la respuesta, también de esta",
     },
 }
 
@@ -70,12 +78,31 @@ def trace(signals: Signals, policy: Policy, *, language: Language = "en") -> tup
     tried: list[Tried] = []
     for rule in policy.rules:
         if rule.matches(signals):
-            said = said_condition(rule.when, language)
-            words = _WORDS[language]
-            tried.append(Tried(rule.name, True, f"{words['matched']}: {said}" if said else words["all"]))
+            tried.append(Tried(rule.name, True, why_matched(rule, signals, language=language)))
             break
         tried.append(Tried(rule.name, False, why_not(rule.when, signals, language=language)))
     return tuple(tried)
+
+
+def why_matched(rule: Rule, signals: Signals, *, language: Language = "en") -> str:
+    """What a rule that matches asks for, and what it does with this conversation in particular."""
+    words = _WORDS[language]
+    said = said_condition(rule.when, language)
+    why = f"{words['matched']}: {said}" if said else words["all"]
+    parts = [words["held"] if rule.sticky and signals.held_by == rule.name else why]
+    for canary in rule.canaries:
+        if canary.low <= signals.draw < canary.high:
+            share = _percent(canary.high - canary.low, language)
+            parts.append(words["canary"].format(share=share, route=canary.route.name))
+    if rule.shadow is not None and signals.draw >= rule.shadow.low:
+        share = _percent(1 - rule.shadow.low, language)
+        parts.append(words["shadow"].format(share=share, rung=rule.shadow.rung))
+    return "; ".join(parts)
+
+
+def _percent(share: float, language: Language) -> str:
+    said = f"{share * 100:.2f}".rstrip("0").rstrip(".")
+    return f"{said}%" if language == "en" else f"{said.replace('.', ',')} %"
 
 
 def why_not(condition: Condition, signals: Signals, *, language: Language = "en") -> str:
@@ -145,6 +172,9 @@ def decision_values(decision: Decision, models: Mapping[str, Model]) -> dict[str
         "zone": (first.zone if first else decision.ceiling).label,
         "ceiling": decision.ceiling.label,
         "checks": [check.name for check in decision.route.checks],
+        "canary": decision.route.name if decision.canary else None,
+        "shadow": decision.shadow[0] if decision.shadow else None,
+        "sticky": decision.sticky,
         "skipped": [{"model": skip.model, "reason": skip.reason} for skip in decision.skipped],
         "policy": decision.policy,
         "policy_revision": decision.policy_revision,
@@ -167,8 +197,15 @@ def explained(  # noqa: PLR0913 - the decision and what it was made of, each nam
         "signals": as_values(signals),
         "decision": decision_values(decision, models),
         "tried": [{"rule": item.rule, "matched": item.matched, "why": item.why} for item in tried],
+        "kinds": [_ground(GROUNDS[kind], language) for kind in found(signals)],
         "findings": [
             {"kind": f.kind, "label": f.label, "data": f.data.label, "part": f.part, "start": f.start, "end": f.end}
             for f in signals.findings
         ],
     }
+
+
+def _ground(ground: Ground, language: Language) -> dict[str, str]:
+    """A kind that was found, what it is and the law that protects it."""
+    what, article = (ground.en, ground.article) if language == "en" else (ground.es, ground.article_es)
+    return {"kind": ground.kind.value, "class": ground.floor.label, "article": article, "what": what}

@@ -54,6 +54,7 @@ DATA_KINDS: Final = (
 LANGUAGES: Final = ("es", "en", "ca", "gl", "eu", "pt", "fr", "de", "it", "und")
 MODALITIES: Final = ("text", "image", "audio", "file")
 CALLER_FIELDS: Final = ("key", "team", "app", "tags")
+OVERLAY_FIELDS: Final = CALLER_FIELDS[:-1]  # not tags: whoever sends a request can set them
 KINDS_OF_MODEL: Final = ("slm", "llm")
 # A check's name and whether it takes a threshold between 0 and 1.
 CHECKS: Final = {"finish": False, "language": False, "json": False, "confidence": True}

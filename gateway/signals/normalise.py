@@ -223,9 +223,7 @@ def normalise(text: str) -> Normal:
 
 _SPACED = re.compile(r"[0-9](?:[ ._\-/·|*,]{1,3}[0-9A-Za-z](?![0-9A-Za-z])){4,64}")
 _SPACED_LEFT = re.compile(r"(?<![0-9A-Za-z])(?:[A-Za-z][ ._\-/·|*,]{1,3}){1,4}$")
-_TRAILING_WORD = re.compile(
-    r"[ ,]{1,3}[aeiouyAEIOUY]$"
-)  # a conjunction or preposition after the number, not a part of it
+_TRAILING_WORD = re.compile(r"[ ,]{1,3}[aeiouy]$")  # a conjunction or preposition after the number, not a part of it
 _SEPARATORS = re.compile(r"[ ._\-/·|*,]+")
 _LEET = re.compile(r"[0-9][OolI|]|[OolI|][0-9]")
 _LEET_RUN = re.compile(r"(?<![A-Za-z])((?:[Ee][Ss])?[XYZxyz]?)([0-9OolI|][0-9OolI| .\-]{2,40})")

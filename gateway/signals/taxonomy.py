@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.types import DataClass
+from gateway.types import DataClass, Signals
 
 
 class Kind(StrEnum):
@@ -35,6 +35,7 @@ class Ground:
     kind: Kind
     floor: DataClass
     article: str
+    article_es: str
     en: str
     es: str
 
@@ -46,6 +47,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.IDENTITY,
             DataClass.PERSONAL,
             "GDPR art. 4(1), 87; LOPDGDD disp. ad. 7",
+            "RGPD art. 4.1, 87; LOPDGDD disp. ad. 7.ª",
             "names, national identity and tax numbers, social security, passport, plates",
             "nombres, DNI, NIE, NIF, seguridad social, pasaporte, matrículas",
         ),
@@ -53,6 +55,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.CONTACT,
             DataClass.PERSONAL,
             "GDPR art. 4(1); LOPDGDD art. 19 where it is a business contact",
+            "RGPD art. 4.1; LOPDGDD art. 19 si es un contacto profesional",
             "telephone numbers and e-mail addresses of a person",
             "teléfonos y correos de una persona",
         ),
@@ -60,6 +63,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.FINANCIAL,
             DataClass.PERSONAL,
             "GDPR art. 4(1); LOPDGDD art. 20",
+            "RGPD art. 4.1; LOPDGDD art. 20",
             "accounts, cards, salary, debts",
             "cuentas, tarjetas, salario, deudas",
         ),
@@ -67,6 +71,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.LOCATION,
             DataClass.PERSONAL,
             "GDPR art. 4(1)",
+            "RGPD art. 4.1",
             "where a person lives or is: addresses, coordinates, supply points (CUPS)",
             "dónde vive o está una persona: direcciones, coordenadas, puntos de suministro (CUPS)",
         ),
@@ -74,6 +79,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.DOB,
             DataClass.PERSONAL,
             "GDPR art. 4(1)",
+            "RGPD art. 4.1",
             "date of birth",
             "fecha de nacimiento",
         ),
@@ -81,6 +87,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.ONLINE_ID,
             DataClass.PERSONAL,
             "GDPR art. 4(1), recital 30",
+            "RGPD art. 4.1, cdo. 30",
             "IP and MAC addresses of a person, IMEI, SIM and device numbers",
             "direcciones IP y MAC de una persona, IMEI, números de SIM y de dispositivo",
         ),
@@ -88,6 +95,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.MINORS,
             DataClass.PERSONAL,
             "GDPR art. 8, recital 38; LOPDGDD art. 7, 84, 92",
+            "RGPD art. 8, cdo. 38; LOPDGDD art. 7, 84, 92",
             "statements about a child",
             "afirmaciones sobre un menor",
         ),
@@ -95,6 +103,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.HEALTH,
             DataClass.SPECIAL,
             "GDPR art. 4(15), 9(1); LOPDGDD art. 9, disp. ad. 17",
+            "RGPD art. 4.15, 9.1; LOPDGDD art. 9, disp. ad. 17.ª",
             "a person's illness, treatment, disability, health-card and record numbers",
             "enfermedad, tratamiento o discapacidad de una persona, tarjeta sanitaria, historia clínica",
         ),
@@ -102,6 +111,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.SPECIAL_OTHER,
             DataClass.SPECIAL,
             "GDPR art. 9(1); LOPDGDD art. 9",
+            "RGPD art. 9.1; LOPDGDD art. 9",
             "religion, politics, union membership, sexual life, ethnic origin, genetic and biometric data",
             "religión, política, afiliación sindical, vida sexual, origen étnico, datos genéticos y biométricos",
         ),
@@ -109,6 +119,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.CRIMINAL,
             DataClass.SPECIAL,
             "GDPR art. 10; LOPDGDD art. 10, 27",
+            "RGPD art. 10; LOPDGDD art. 10, 27",
             "a person's offences, convictions and proceedings",
             "infracciones, condenas y procesos de una persona",
         ),
@@ -116,6 +127,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.CREDENTIAL,
             DataClass.SECRET,
             "GDPR art. 32; ENS, RD 311/2022, op.acc",
+            "RGPD art. 32; ENS, RD 311/2022, op.acc",
             "passwords, PINs, one-time codes, keys, tokens, connection strings",
             "contraseñas, PIN, códigos de un uso, claves, tokens, cadenas de conexión",
         ),
@@ -123,6 +135,7 @@ GROUNDS: dict[Kind, Ground] = {
             Kind.BUSINESS,
             DataClass.INTERNAL,
             "none: business confidentiality (Ley 1/2019, art. 1)",
+            "ninguno: secreto empresarial (Ley 1/2019, art. 1)",
             "order, contract, invoice and ticket numbers, company tax numbers",
             "números de pedido, contrato, factura e incidencia, NIF de empresa",
         ),
@@ -134,6 +147,14 @@ def floor(kind: str) -> DataClass:
     """The least class of a text in which this kind was found; an unknown kind counts as personal."""
     ground = GROUNDS.get(Kind(kind)) if kind in _NAMES else None
     return ground.floor if ground else DataClass.PERSONAL
+
+
+def found(signals: Signals) -> list[Kind]:
+    """The kinds that were found in a request, by name; what its class does not rest on is left out."""
+    names = set(signals.data_kinds)
+    if signals.data > DataClass.PUBLIC:
+        names |= {finding.kind for finding in signals.findings if finding.data >= DataClass.INTERNAL}
+    return [Kind(name) for name in sorted(names & _NAMES)]
 
 
 _NAMES = frozenset(kind.value for kind in Kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from gateway.errors import UpstreamError
 from gateway.gate import Destination, Gate, Released
@@ -15,8 +16,34 @@ def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     inbound: Inbound, model: Model, *, gate: Gate, signals: Signals, decision: Decision, logprobs: bool
 ) -> Released[Call]:
     """The caller's body, released to one model; raises `GateRefused`."""
-    call = Call(inbound.request_id, inbound.body, inbound.stream, logprobs)
+    unknown = inbound.hints - model.hints
+    body = without_hints(inbound.body, unknown) if unknown else inbound.body
+    call = Call(inbound.request_id, body, inbound.stream, logprobs)
     return gate.release(call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone))
+
+
+def without_hints(body: Mapping[str, object], unknown: frozenset[str]) -> dict[str, object]:
+    """The body without the fields that this model's API does not have: its own, its messages', parts' and tools'."""
+    left = {name: value for name, value in body.items() if name not in unknown}
+    for name in ("messages", "tools"):
+        if isinstance(entries := left.get(name), list):
+            left[name] = [_without(entry, unknown) for entry in entries]
+    return left
+
+
+def _without(value: object, unknown: frozenset[str]) -> object:
+    if not isinstance(value, dict):
+        return value
+    left = {name: item for name, item in value.items() if name not in unknown}
+    if isinstance(parts := left.get("content"), list):
+        left["content"] = _plain([_without(part, unknown) for part in parts])
+    return left
+
+
+def _plain(parts: list[object]) -> object:
+    """A text alone as a string, which every server takes."""
+    only = parts[0] if len(parts) == 1 else None
+    return only["text"] if isinstance(only, dict) and only.keys() == {"type", "text"} else parts
 
 
 def begin(exchange: Exchange, model: Model) -> Attempt:

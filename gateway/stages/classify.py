@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.signals.conversation import draw
 from gateway.signals.shape import outline
 from gateway.types import Cloud, DataClass, Detection, Difficulty, Finding, Inbound, Part, Signals
 
@@ -49,6 +50,7 @@ class Moment:
     cloud: Cloud = Cloud.UP
     hour: int = 12
     budget_left: float | None = None
+    held_by: str = ""  # the sticky rule that keeps this conversation with a large model
 
 
 class Classifier:
@@ -98,6 +100,8 @@ class Classifier:
             cloud=moment.cloud,
             hour=moment.hour,
             low_confidence=difficulty.low_confidence,
+            draw=draw(inbound.caller.id, inbound.parts),
+            held_by=moment.held_by,
             findings=detection.findings,
         )
 

@@ -1,4 +1,4 @@
-"""record: `Exchange` to ledger, metrics and log. Every request, refused and aborted ones too.
+"""record: `Exchange` to ledger, audit, metrics and log. Every request, refused and aborted ones too.
 
 Its own failure is counted, not raised: an answer that was paid for is not lost because a disk is full.
 """
@@ -10,11 +10,13 @@ import logging
 import time
 from typing import Protocol
 
-from gateway.ledger.entry import AttemptEntry, Entry, attempt_entries, entry_of
+from gateway.ledger.audit_record import Record
+from gateway.ledger.entry import AttemptEntry, Entry, attempt_entries, attempt_entry, entry_of
 from gateway.ledger.prices import PriceBook
+from gateway.telemetry.audit import copy_record, record_of
 from gateway.telemetry.logs import fields
 from gateway.telemetry.metrics import Metrics
-from gateway.types import Exchange
+from gateway.types import Attempt, Exchange
 
 _log = logging.getLogger("cauce.request")
 _WAIT_S = 2.0  # how long a reply waits for its entry before it goes out without
@@ -23,8 +25,12 @@ _WAIT_S = 2.0  # how long a reply waits for its entry before it goes out without
 class Appends(Protocol):
     """What the recorder needs of a ledger."""
 
-    def append(self, entry: Entry, rows: list[AttemptEntry]) -> asyncio.Future[None]:
-        """Hand an entry over; done when committed."""
+    def append(self, entry: Entry, rows: list[AttemptEntry], audit: Record | None) -> asyncio.Future[None]:
+        """Hand an entry and its audit record over; done when both are committed."""
+        ...
+
+    def add(self, rows: list[AttemptEntry], audit: Record | None) -> None:
+        """Hand over calls that were made after their entry; nobody waits for them."""
         ...
 
 
@@ -54,12 +60,18 @@ class LedgerRecorder:
         self._metrics.observe(entry, attempts)
         if _log.isEnabledFor(logging.INFO):
             _log.info(entry.outcome, extra=fields(**_line(entry)))
-        written = self._ledger.append(entry, attempts)
+        written = self._ledger.append(entry, attempts, record_of(exchange, entry, attempts))
         try:
             async with asyncio.timeout(_WAIT_S):
                 await asyncio.shield(written)
         except (TimeoutError, OSError):
             self._metrics.ledger_failures.inc()
+
+    def record_shadow(self, exchange: Exchange, attempt: Attempt) -> None:
+        """A copy's call, under its request: the entry has been written, so it comes after the entry's own calls."""
+        call = attempt_entry(exchange.request_id, len(exchange.attempts), attempt, self._prices)
+        self._metrics.observe_shadow(exchange.decision.route.name if exchange.decision else "", call)
+        self._ledger.add([call], copy_record(exchange, call))
 
 
 def _line(entry: Entry) -> dict[str, object]:

@@ -26,6 +26,11 @@ class Question:
     language: Callable[[str], str]
 
 
+def wants_logprobs(checks: Sequence[Check], inbound: Inbound) -> bool:
+    """Whether the checks need probabilities that the caller did not ask for."""
+    return any(check.name == "confidence" for check in checks) and "logprobs" not in inbound.body
+
+
 Checker = Callable[[Answer, Question, Check], str]  # the reason to turn it down, or nothing
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.gate import Destination
-from gateway.ledger.entry import AttemptEntry, Entry
+from gateway.ledger.entry import SHADOW, AttemptEntry, Entry
 from gateway.types import DataClass, Zone
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -133,6 +133,12 @@ class Metrics:
         self._child(self.cache, entry.cache).inc()
         for attempt in attempts:
             self._observe_attempt(attempt)
+
+    def observe_shadow(self, route: str, attempt: AttemptEntry) -> None:
+        """Count the call of one copy: a call like any other, whose cost is told apart from the answers'."""
+        self._observe_attempt(attempt)
+        if attempt.cost_nano_usd:
+            self._child(self.cost, route, attempt.model, SHADOW).inc(attempt.cost_nano_usd / 1e9)
 
     def _observe_attempt(self, attempt: AttemptEntry) -> None:
         model = attempt.model

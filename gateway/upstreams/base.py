@@ -64,3 +64,27 @@ class Upstream(Protocol):
     async def aclose(self) -> None:
         """Give back connections and processes."""
         ...
+
+
+class Embedder(Protocol):
+    """One endpoint and model that makes vectors of texts."""
+
+    @property
+    def model(self) -> Model:
+        """Which one it is."""
+        ...
+
+    async def embed(self, call: Released[Call]) -> Answer:
+        """A vector for each text of the call's `input`; or raise `UpstreamError` and nothing else.
+
+        The answer's body has the shape of OpenAI's embeddings, its vectors as numbers or in base64.
+        """
+        ...
+
+    async def health(self) -> Health:
+        """Ask the endpoint whether it is there. Never raises."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what it holds."""
+        ...

@@ -19,8 +19,8 @@ _CREATED = 1_700_000_000
 class FakeUpstream:
     """Gives the scripted answers in turn, then the last one again. An error in the script is raised.
 
-    In a streamed call a text goes out word by word; an error that follows a text with `...` at its end breaks that stream.
-    `seen` holds every call, as it was released.
+    In a streamed call a text goes out word by word; an error that follows a text with `...` at its end breaks that
+    stream. `seen` holds every call, as it was released.
     """
 
     def __init__(self, model: Model, script: Sequence[str | Answer | UpstreamError] = (_TEXT,)) -> None:
@@ -48,7 +48,8 @@ class FakeUpstream:
         text = step.text if isinstance(step, Answer) else step
         words = text.split(" ")
         for number, word in enumerate(words):
-            yield _event(self.model.model, {"content": word if number == 0 else f" {word}"})
+            delta = {"role": "assistant", "content": word} if number == 0 else {"content": f" {word}"}
+            yield _event(self.model.model, delta)
         if text.endswith("...") and isinstance(self._script[0], UpstreamError):
             broken = self._next()
             assert isinstance(broken, UpstreamError)  # noqa: S101 - tells the type checker what the line above has seen

@@ -39,6 +39,6 @@ class CloudHealth:
         while calls and calls[0][0] < oldest:
             calls.popleft()
         failed = sum(not good for _, good in calls)
-        if failed >= 3 and failed == len(calls):  # noqa: PLR2004
+        if failed >= 3 and failed == len(calls):
             return Cloud.DOWN
         return Cloud.DEGRADED if failed * 3 >= len(calls) and failed else Cloud.UP

@@ -9,13 +9,14 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.errors import UpstreamError
+from gateway.errors import UpstreamDenied
 from gateway.types import Model
 from gateway.upstreams.failures import broken
 from gateway.upstreams.pool import TRANSPORT_ERRORS, Pool, read_whole, refused, translated
 
 IAM_URL: Final = "https://iam.cloud.ibm.com/identity/token"
 _EARLY_S: Final = 60.0  # before its end a token is asked for anew
+_NOT_THIS_KEY: Final = frozenset({400, 401, 403})
 _HEADERS: Final = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
 
 
@@ -38,16 +39,22 @@ class IamToken:
                     await self._fetch()
         return self._token
 
+    def forget(self) -> None:
+        """The provider did not take it: ask for another before the next call."""
+        self._good_until = 0.0
+
     async def _fetch(self) -> None:
         grant = "urn:ibm:params:oauth:grant-type:apikey"
         data = urlencode({"grant_type": grant, "apikey": self._model.api_key}).encode()
-        connect_s = self._model.timeouts.connect_s
+        name, connect_s = self._model.id, self._model.timeouts.connect_s
         try:
             async with asyncio.timeout(self._model.timeouts.first_token_s):
                 response = await self._pool.post(self._url, data=data, headers=_HEADERS, connect_s=connect_s)
                 try:
+                    if response.status in _NOT_THIS_KEY:
+                        raise UpstreamDenied(f"{name}: IBM Cloud does not take its api_key", upstream=name)
                     if response.status != 200:
-                        raise await self._refusal(await refused(self._model, response))
+                        raise await refused(self._model, response)
                     answer = orjson.loads(await read_whole(self._model, response))
                 finally:
                     response.close()

@@ -105,6 +105,8 @@ def _from_parts(chunk: Json) -> Json:
 
 def _message(message: Json) -> Json:
     kept = {name: value for name, value in _only(_MESSAGE, message).items() if value not in ([], None)}
+    for call in kept.get("tool_calls", ()):
+        call.pop("index", None)  # which only a stream has
     return {"content": None, **kept}
 
 

@@ -1,37 +1,45 @@
 """Providers whose wire format is not OpenAI's: Anthropic, Gemini, Bedrock, watsonx, through LiteLLM's SDK.
 
-Never its proxy nor its Router: one call, no retries, no callbacks, no look-ups of its own. The library is large (seconds
-to import), so it is imported in a thread, when a configured model needs it. Only fields of the chat-completion API are
-handed over: LiteLLM takes addresses, keys and credentials as fields too, and a caller's body must not set those.
+Never its proxy nor its Router: one call, no retries, no callbacks, no look-ups of its own, over our own connections
+(`litellm_wire.py`). The library is large (seconds to import), so it is imported in a thread, when a configured model
+needs it. Only fields of the chat-completion API are handed over: LiteLLM takes addresses, keys and credentials as
+fields too, and a caller's body must not set those.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import functools
+import gc
 import importlib
 import importlib.util
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+import warnings
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from yarl import URL
 
-from gateway.errors import ConfigError, UpstreamError, UpstreamRejected
+from gateway.errors import ConfigError, UpstreamDenied, UpstreamError, UpstreamFailed, UpstreamRejected
 from gateway.gate import Released
-from gateway.sse import DONE
 from gateway.types import Answer, Model
 from gateway.upstreams.base import Call, Health
 from gateway.upstreams.failures import broken, said
-from gateway.upstreams.litellm_wire import Wire
+from gateway.upstreams.ibm_iam import IamToken
+from gateway.upstreams.litellm_chunks import Chunks, whole
 from gateway.upstreams.openai_http import read_answer
 from gateway.upstreams.pool import Pool, translated
 from gateway.upstreams.slots import Slots
 
-# Options in cauce.yaml, by provider, and what LiteLLM calls them.
+if TYPE_CHECKING:
+    from gateway.upstreams.litellm_wire import Wire
+
+# Options in cauce.yaml, by provider, and what LiteLLM calls them; nothing: they are for us.
 _OPTIONS: Final[dict[str, dict[str, str]]] = {
     "anthropic": {},
     "gemini": {},
@@ -43,23 +51,40 @@ _OPTIONS: Final[dict[str, dict[str, str]]] = {
         "profile": "aws_profile_name",
         "role": "aws_role_name",
     },
-    "watsonx": {"project_id": "project_id", "space_id": "space_id", "token": "token"},
+    "watsonx": {"project_id": "project_id", "space_id": "space_id", "token": "", "iam_url": ""},
 }
-_FIELDS: Final = frozenset(
-    {
-        "messages", "temperature", "top_p", "n", "stop", "max_tokens", "max_completion_tokens", "presence_penalty",
-        "frequency_penalty", "logit_bias", "user", "response_format", "seed", "tools", "tool_choice",
-        "parallel_tool_calls", "logprobs", "top_logprobs", "reasoning_effort", "thinking", "modalities", "top_k",
-    }
-)  # fmt: skip
+# What a provider cannot do without: one of each. LiteLLM would take it from the environment, or choose a region.
+_NEEDS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "anthropic": (("api_key",),),
+    "gemini": (("api_key",),),
+    "bedrock": (("options.region",),),
+    "watsonx": (
+        ("base_url",),
+        ("api_key", "options.token"),
+        ("options.project_id", "options.space_id", "a deployment/... as model"),
+    ),
+}
 # Where a provider is when base_url does not say it.
 _HOSTS: Final = {
     "anthropic": "https://api.anthropic.com",
     "gemini": "https://generativelanguage.googleapis.com",
     "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
 }
-_PREFIX: Final = re.compile(r"^(?:litellm\.\w+:\s*)+(?:\w+Exception\s*-?\s*)?")
+_FIELDS: Final = frozenset(
+    {
+        "messages", "temperature", "top_p", "n", "stop", "max_tokens", "max_completion_tokens", "presence_penalty",
+        "frequency_penalty", "logit_bias", "user", "response_format", "seed", "tools", "tool_choice",
+        "parallel_tool_calls", "logprobs", "top_logprobs", "reasoning_effort", "thinking", "modalities", "top_k",
+        "cache_control",
+    }
+)  # fmt: skip
+# What only Anthropic's models take, under its own names.
+_HINTS: Final = frozenset({"cache_control", "thinking", "thinking_blocks", "top_k"})
 _INNER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"')
+# Fields of a message whose text is only text, whatever it holds.
+_TEXTS: Final = frozenset({"content", "text", "arguments", "name", "refusal", "reasoning_content", "thinking"})
+_LITELLMS_OWN: Final = 502
+_END: Final = object()
 
 
 class LiteLLMUpstream:
@@ -70,97 +95,138 @@ class LiteLLMUpstream:
             raise ConfigError(
                 f"models.{model.id}: provider {model.provider} needs an extra: pip install 'cauce[litellm]'"
             )
-        self.model = model
+        self.model = dataclasses.replace(model, hints=_HINTS if _is_anthropics(model) else frozenset())
         self._pool = pool
         self._slots = Slots(model)
         self._fixed = _fixed_arguments(model)
         self._origin = URL(model.base_url or _HOSTS[model.provider].format(**model.options)).origin()
+        with_iam = model.provider == "watsonx" and "token" not in model.options
+        self._iam = IamToken(model, pool) if with_iam else None
 
     async def complete(self, call: Released[Call]) -> Answer:
         """The whole answer, in the chat-completion shape."""
         body = self._arguments(call.value)
+        await _load()
         await self._slots.take()
-        wire = Wire(self.model, self._pool, origin=self._origin)
+        wire = self._wire()
         try:
-            litellm = await _library()
             async with asyncio.timeout(self.model.timeouts.total_s):
-                answer = await litellm.acompletion(**body, client=_client(wire))
-            shaped = answer.model_dump(mode="json", exclude_none=True)
+                answer = await self._ask(body, wire)
+            shaped = whole(answer)
         except Exception as error:  # LiteLLM raises whatever its translation happens to raise
-            raise self._translated(error, wire) from error
+            raise self._translated(error, wire, streamed=False) from error
         finally:
             self._slots.give()
             wire.close()
-        raw = orjson.dumps(_plain(shaped))
-        return read_answer(self.model, raw, shaped, hide_logprobs=call.value.logprobs)
+        if not wire.gave_reason:
+            raise broken(self.model, "sent something that is no answer")
+        return read_answer(self.model, orjson.dumps(shaped), shaped, hide_logprobs=call.value.logprobs)
 
     async def stream(self, call: Released[Call]) -> AsyncIterator[bytes]:
         """Its chunks as events in the chat-completion shape, with usage and `[DONE]` at the end."""
         body = {**self._arguments(call.value), "stream": True, "stream_options": {"include_usage": True}}
         limits = self.model.timeouts
+        shaped = Chunks(self.model, call.value.request_id)
         chunks: Any = None
+        await _load()
         await self._slots.take()
-        wire = Wire(self.model, self._pool, origin=self._origin)
+        wire = self._wire()
         try:
-            litellm = await _library()
-            async with asyncio.timeout(limits.first_token_s):
-                chunks = await litellm.acompletion(**body, client=_client(wire))
-                chunk = await anext(chunks, None)
-            while chunk is not None:
-                yield _event(_plain(chunk.model_dump(mode="json", exclude_none=True)))
-                chunk = await anext(chunks, None)
-        except GeneratorExit:
-            raise
+            async with asyncio.timeout(min(limits.first_token_s, limits.total_s)):
+                # The provider's own translation: LiteLLM's wrapper around it makes up finish reasons and usage.
+                chunks = aiter(await (await self._ask(body, wire)).fetch_stream())
+                events = await _next(chunks, shaped)
+            while events:
+                yield events
+                events = await _next(chunks, shaped)
         except Exception as error:  # as above
-            raise self._translated(error, wire) from error
+            raise self._translated(error, wire, streamed=True) from error
         finally:
             self._slots.give()
-            if chunks is not None:
+            if hasattr(chunks, "aclose"):
                 await chunks.aclose()
             wire.close()
-        if chunks.received_finish_reason is None:  # LiteLLM would make one up
-            raise broken(self.model, "ended its stream without a finish reason")
-        yield DONE
+        if not (wire.gave_reason and shaped.finished):
+            raise broken(self.model, "ended its stream before the answer was complete")
+        yield shaped.end()
 
     async def health(self) -> Health:
         """Loads the library, so that the first request does not wait for it. No call is made: each would cost."""
-        await _library()
+        await _load()
         return Health(ready=True)
 
     async def aclose(self) -> None:
         """The pool owns the connections."""
 
+    def _wire(self) -> Wire:
+        """The way out for one call."""
+        from gateway.upstreams.litellm_wire import Wire  # noqa: PLC0415 - its httpx comes with LiteLLM
+
+        return Wire(self.model, self._pool, origin=self._origin)
+
+    async def _ask(self, body: dict[str, Any], wire: Wire) -> Any:
+        if self.model.provider == "watsonx":  # as a header: LiteLLM 1.105 sends a `token` in the body too
+            token = self.model.options.get("token") or (await self._iam.get() if self._iam else "")
+            body = {**body, "extra_headers": {"Authorization": f"Bearer {token}"}}
+        return await _library().acompletion(**body, client=_client(wire))
+
     def _arguments(self, call: Call) -> dict[str, Any]:
         body = {name: value for name, value in call.body.items() if name in _FIELDS and value is not None}
-        if _fetches(body.get("messages")):
+        if _holds_address(body.get("messages")):
             raise UpstreamRejected(
                 f"{self.model.id}: images and files must be sent as data: URLs; the gateway fetches none",
                 upstream=self.model.id,
             )
         if call.logprobs:
             body["logprobs"] = True
-        return {**body, **self._fixed}
+        return {**copy.deepcopy(body), **self._fixed}  # its translations change what they are given
 
-    def _translated(self, error: BaseException, wire: Wire) -> UpstreamError:
-        if wire.failure is not None:
-            return wire.failure
+    def _translated(self, error: Exception, wire: Wire, *, streamed: bool) -> UpstreamError:
+        failure = wire.failure or (error if isinstance(error, UpstreamError) else None)
+        if isinstance(failure, UpstreamDenied) and self._iam is not None:
+            self._iam.forget()
+        if failure is not None:
+            return failure
         if isinstance(error, TimeoutError):
             return translated(self.model, error)
-        kind = type(error).__name__
-        status = getattr(error, "status_code", None)
-        if not isinstance(status, int) or status < 400:
+        status, kind = getattr(error, "status_code", None), type(error).__name__
+        if wire.answered:
+            # A stream's own error has a status. 502 is LiteLLM's, for what it cannot decode, and quotes it.
+            if streamed and isinstance(status, int) and status >= 400 and status != _LITELLMS_OWN:
+                return said(self.model, _message(error), status=status)
             return broken(self.model, f"sent an answer that cannot be translated ({kind})")
-        code = {"ContextWindowExceededError": "context_length_exceeded", "ContentPolicyViolationError": "content_filter"}
-        fields = {"message": _message(error), "code": code.get(kind, "")}
-        return said(self.model, fields, status=status, retry_after=_retry_after(error))
+        # Its own words are not repeated: they quote the conversation.
+        name = self.model.id
+        what = f"{name}: the request could not be put into the words of its provider ({kind})"
+        if isinstance(status, int) and 400 <= status < 500:
+            return UpstreamRejected(what, upstream=name)
+        return UpstreamFailed(what, upstream=name)
+
+
+async def _next(chunks: AsyncIterator[Any], shaped: Chunks) -> bytes:
+    """The next events; nothing at the end."""
+    while (chunk := await anext(chunks, _END)) is not _END:
+        if chunk is not None and (events := shaped.take(chunk)):
+            return events
+    return b""
+
+
+def _is_anthropics(model: Model) -> bool:
+    return model.provider == "anthropic" or (model.provider == "bedrock" and "anthropic" in model.model)
 
 
 def _fixed_arguments(model: Model) -> dict[str, Any]:
-    """What cauce.yaml says of a model, as LiteLLM's arguments; raises `ConfigError` for an option nobody knows."""
+    """What cauce.yaml says of a model, as LiteLLM's arguments; raises `ConfigError` for what is unknown or missing."""
     known = _OPTIONS[model.provider]
     if unknown := set(model.options) - set(known):
-        allowed = ", ".join(known) or "none"
-        raise ConfigError(f"models.{model.id}.options: {min(unknown)!r} is not known; {model.provider} takes: {allowed}")
+        takes = f"{model.provider} takes: {', '.join(known) or 'none'}"
+        raise ConfigError(f"models.{model.id}.options: {min(unknown)!r} is not known; {takes}")
+    given: dict[str, object] = {"api_key": model.api_key, "base_url": model.base_url}
+    given["a deployment/... as model"] = model.model.startswith("deployment/")
+    given |= {f"options.{name}": value for name, value in model.options.items()}
+    for needed in _NEEDS[model.provider]:
+        if not any(given.get(name) for name in needed):
+            raise ConfigError(f"models.{model.id}: provider {model.provider} needs {' or '.join(needed)}")
     arguments: dict[str, Any] = {
         "model": f"{model.provider}/{model.model}",
         "custom_llm_provider": model.provider,
@@ -169,21 +235,30 @@ def _fixed_arguments(model: Model) -> dict[str, Any]:
         "max_retries": 0,
         "drop_params": True,
         "no-log": True,
-        **{known[name]: value for name, value in model.options.items()},
+        **{known[name]: value for name, value in model.options.items() if known[name]},
     }
-    if model.api_key:
+    if model.api_key and model.provider != "watsonx":
         arguments["api_key"] = model.api_key
     if model.base_url:
-        arguments["api_base"] = model.base_url
+        # LiteLLM adds /v1/messages; a base_url of ours ends in /v1.
+        arguments["api_base"] = model.base_url.removesuffix("/v1") if model.provider == "anthropic" else model.base_url
     return arguments
 
 
+async def _load() -> None:
+    """From then on the library is there. The first time takes seconds, in a thread; `health` does it at the start."""
+    if _library.cache_info().currsize == 0:
+        await asyncio.to_thread(_library)
+
+
 @functools.cache
-def _import() -> Any:
-    """LiteLLM, told to stay at home: no `.env` file, no price list from the network, no logging of content."""
+def _library() -> Any:
+    """LiteLLM, told to stay at home: no `.env` file, no lists from the network, no logging of content."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
     os.environ["LITELLM_MODE"] = "PRODUCTION"
+    # Pydantic's, of LiteLLM's own types, which nobody here can mend.
+    warnings.filterwarnings("ignore", "Item '.*' on TypedDict class '.*' is using the `ReadOnly`", UserWarning)
     litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
@@ -192,31 +267,15 @@ def _import() -> Any:
     litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Its 300,000 objects stay: looking through them would take each full collection 0.2 s, in which nobody is served.
+    gc.collect()
+    gc.freeze()
     return litellm
-
-
-async def _library() -> Any:
-    """The imported library; in a thread the first time, because it takes seconds."""
-    return await asyncio.to_thread(_import) if _import.cache_info().currsize == 0 else _import()
-
-
-def _plain(body: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's fields only, and those that its clients expect even when they say nothing."""
-    for choice in body.get("choices", ()):
-        choice.setdefault("finish_reason", None)
-        for part in (choice.get("message"), choice.get("delta")):
-            if isinstance(part, dict):
-                part.pop("provider_specific_fields", None)
-                part.setdefault("content", None) if part is choice.get("message") else None
-    return body
-
-
-def _event(chunk: Mapping[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
 def _client(wire: Wire) -> Any:
     """What LiteLLM asks through, for one call."""
+    # Its own calls to itself are those that it keeps no log of, which would go on in tasks after the answer.
     importlib.import_module("litellm._internal_context").is_internal_call.set(True)
     handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
     handler = handlers.AsyncHTTPHandler(transport=wire, follow_redirects=False)
@@ -224,40 +283,25 @@ def _client(wire: Wire) -> Any:
     return handler
 
 
-def _fetches(messages: object) -> bool:
-    """Whether translating these messages would make LiteLLM fetch an address that the caller chose."""
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and any(map(_is_address, _urls(part))):
-                return True
+def _holds_address(value: object) -> bool:
+    """Whether there is an address, outside of texts, that translating these messages would fetch."""
+    if isinstance(value, str):
+        return "://" in value
+    if isinstance(value, list):
+        return any(map(_holds_address, value))
+    if isinstance(value, dict):
+        fields = (field for name, field in value.items() if name not in _TEXTS or not isinstance(field, str))
+        return any(map(_holds_address, fields))
     return False
 
 
-def _urls(part: Mapping[str, Any]) -> list[object]:
-    found: list[object] = []
-    for value in part.values():
-        found += [value] if isinstance(value, str) else list(value.values()) if isinstance(value, dict) else []
-    return found if part.get("type") != "text" else []
-
-
-def _is_address(value: object) -> bool:
-    return isinstance(value, str) and re.match(r"\s*[a-z][a-z0-9+.-]*://", value, re.IGNORECASE) is not None
-
-
-def _message(error: BaseException) -> str:
-    """What the provider said, without LiteLLM's wrapping."""
+def _message(error: Exception) -> str:
+    """What the provider said, perhaps inside its error object."""
     text = str(getattr(error, "message", "") or error)
     inner = _INNER_MESSAGE.search(text)
     if inner is None:
-        return _PREFIX.sub("", text)
+        return text
     try:
         return str(orjson.loads(b'"' + inner[1].encode() + b'"'))
     except orjson.JSONDecodeError:
         return inner[1]
-
-
-def _retry_after(error: BaseException) -> str | None:
-    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None)
-    value = headers.get("retry-after") if isinstance(headers, Mapping) else None
-    return value if isinstance(value, str) else None

@@ -7,7 +7,9 @@ that nobody closes; and what goes wrong on the way comes out of them in other wo
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from typing import Final
 
 import aiohttp
 import httpx
@@ -17,21 +19,30 @@ from gateway.errors import UpstreamError, UpstreamFailed
 from gateway.types import Model
 from gateway.upstreams.pool import MAX_ANSWER_BYTES, TRANSPORT_ERRORS, Deadline, Pool, refused, too_large, translated
 
+# In JSON a quote inside a text is escaped, so a word with both its quotes is a field's name or a whole value.
+_REASON: Final = re.compile(rb'"(?:finishReason|blockReason|stopReason)"|"(?:finish_reason|stop_reason)"\s*:\s*"')
+_LONGEST: Final = 40
+
 
 class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
     """The transport of one call, and the body of its answer.
 
     `failure` is what went wrong on it, in our words: LiteLLM wraps what it does not know. `origin` is the one place
-    that the call may go to, whatever an environment variable tells LiteLLM.
+    that the call may go to, whatever an environment variable tells LiteLLM. `gave_reason` says whether the provider has
+    said why it stopped: where it has not, LiteLLM 1.105 makes up a reason for Gemini.
     """
 
     def __init__(self, model: Model, pool: Pool, *, origin: URL) -> None:
         self.failure: UpstreamError | None = None
+        self.answered = False
+        self.gave_reason = False
         self._model = model
         self._pool = pool
         self._origin = origin
         self._end = asyncio.get_running_loop().time() + model.timeouts.total_s
         self._response: aiohttp.ClientResponse | None = None
+        self._deadline: Deadline | None = None
+        self._tail = b""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer's head, its status 200; raises `UpstreamError` for any other."""
@@ -39,12 +50,15 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
             self._response = await self._ask(request)
             if self._response.status != 200:
                 raise await refused(self._model, self._response)
+            if (self._response.content_length or 0) > MAX_ANSWER_BYTES:
+                raise too_large(self._model)
         except TRANSPORT_ERRORS as error:
             self.failure = translated(self._model, error)
             raise self.failure from error
         except UpstreamError as error:
             self.failure = error
             raise
+        self.answered = True
         return httpx.Response(200, headers=self._response.headers, stream=self, request=request)
 
     async def _ask(self, request: httpx.Request) -> aiohttp.ClientResponse:
@@ -63,7 +77,7 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
         """The answer's body as it comes."""
         assert self._response is not None  # noqa: S101 - tells the type checker that a body comes after its head
         idle_s, size = self._model.timeouts.idle_s, 0
-        deadline = Deadline(self._response, end=self._end)
+        self._deadline = deadline = Deadline(self._response, end=self._end)
         try:
             deadline.within(idle_s)
             while piece := await self._response.content.readany():
@@ -71,6 +85,7 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
                 size += len(piece)
                 if size > MAX_ANSWER_BYTES:
                     raise too_large(self._model)
+                self._look(piece)
                 yield piece
                 deadline.within(idle_s)
         except TRANSPORT_ERRORS as error:
@@ -82,7 +97,15 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
         finally:
             deadline.stop()
 
+    def _look(self, piece: bytes) -> None:
+        if not self.gave_reason:
+            seen = self._tail + piece
+            self.gave_reason = _REASON.search(seen) is not None
+            self._tail = seen[-_LONGEST:]
+
     def close(self) -> None:
         """End the call, if it has not ended by itself."""
+        if self._deadline is not None:
+            self._deadline.stop()
         if self._response is not None:
             self._response.close()

@@ -1,4 +1,4 @@
-"""Every server that speaks OpenAI's chat-completion API: OpenAI itself, vLLM, Ollama, llama.cpp, LM Studio, TGI, ...
+"""Every server that speaks OpenAI's API for chats or embeddings: OpenAI itself, vLLM, Ollama, llama.cpp, TGI, ...
 
 The caller's body goes out with the upstream's own model name and key, and with headers of our own only; what comes back
 is relayed as it came.
@@ -7,8 +7,9 @@ is relayed as it came.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, Final
+import base64
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import aiohttp
 import orjson
@@ -21,8 +22,6 @@ from gateway.upstreams.base import Call, Health
 from gateway.upstreams.failures import broken, said
 from gateway.upstreams.pool import TRANSPORT_ERRORS, Deadline, Pool, error_body, read_whole, refused, translated
 from gateway.upstreams.slots import Slots
-
-_LINGER_S: Final = 1.0
 
 
 class OpenAIUpstream:
@@ -41,20 +40,29 @@ class OpenAIUpstream:
 
     async def complete(self, call: Released[Call]) -> Answer:
         """The whole answer, as the provider sent it."""
+        raw = await self._whole(self._url, self._body(call.value), call.value)
+        return read_answer(self.model, raw, self._parsed(raw), hide_logprobs=call.value.logprobs)
+
+    async def embed(self, call: Released[Call]) -> Answer:
+        """The vectors, as the provider sent them."""
+        body = {**call.value.body, "model": self.model.model}
+        raw = await self._whole(f"{self.model.base_url}/embeddings", body, call.value)
+        return read_vectors(self.model, raw, self._parsed(raw), call.value.body.get("input"))
+
+    async def _whole(self, url: str, body: Mapping[str, object], call: Call) -> bytes:
         limits = self.model.timeouts
         await self._slots.take()
         response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(limits.total_s):
-                response = await self._post(call.value)
-                raw = await read_whole(self.model, response)
+                response = await self._post(url, body, call)
+                return await read_whole(self.model, response)
         except TRANSPORT_ERRORS as error:
             raise translated(self.model, error) from error
         finally:
             self._slots.give()
             if response is not None:
                 response.close()
-        return self._answer(raw, hide_logprobs=call.value.logprobs)
 
     async def stream(self, call: Released[Call]) -> AsyncIterator[bytes]:
         """Its events as they come; see `Upstream.stream`."""
@@ -66,7 +74,7 @@ class OpenAIUpstream:
         started = clock()
         try:
             async with asyncio.timeout(limits.first_token_s):
-                response = await self._post(call.value)
+                response = await self._post(self._url, self._body(call.value), call.value)
             if response.content_type != "text/event-stream":
                 raise await self._no_stream(response)
             deadline = Deadline(response, end=started + limits.total_s)
@@ -84,7 +92,7 @@ class OpenAIUpstream:
                 elif block:
                     yield block
                 if has_done(block):
-                    _let_end(response)
+                    self._pool.let_end(response)
                     response = None
                     return
                 deadline.within(limits.idle_s)
@@ -120,11 +128,11 @@ class OpenAIUpstream:
             return said(self.model, body.get("error") or body, status=200)
         return said(self.model, body["error"], status=200) if body.get("error") else None
 
-    async def _post(self, call: Call) -> aiohttp.ClientResponse:
+    async def _post(self, url: str, body: Mapping[str, object], call: Call) -> aiohttp.ClientResponse:
         """The response, its status 200; raises `UpstreamError` for any other."""
-        data = orjson.dumps(self._body(call))
+        data = orjson.dumps(body)
         headers = {**self._headers, "x-request-id": call.request_id}
-        response = await self._pool.post(self._url, data=data, headers=headers, connect_s=self.model.timeouts.connect_s)
+        response = await self._pool.post(url, data=data, headers=headers, connect_s=self.model.timeouts.connect_s)
         if response.status == 200:
             return response
         try:
@@ -139,16 +147,18 @@ class OpenAIUpstream:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         if call.logprobs:
             body["logprobs"] = True
+        if self.model.provider == "openai" and "max_completion_tokens" not in body and "max_tokens" in body:
+            body["max_completion_tokens"] = body.pop("max_tokens")  # its newer models refuse the older name
         return body
 
-    def _answer(self, raw: bytes, *, hide_logprobs: bool) -> Answer:
+    def _parsed(self, raw: bytes) -> object:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise broken(self.model, "sent an answer that is not JSON: does base_url end in /v1?") from error
         if isinstance(body, dict) and body.get("error"):
             raise said(self.model, body["error"], status=200)
-        return read_answer(self.model, raw, body, hide_logprobs=hide_logprobs)
+        return body
 
     async def health(self) -> Health:
         """Ask for the list of models."""
@@ -204,10 +214,27 @@ def read_answer(model: Model, raw: bytes, body: Any, *, hide_logprobs: bool) -> 
     )
 
 
-def _let_end(response: aiohttp.ClientResponse) -> None:
-    """After `[DONE]` the connection goes back to the pool by itself with its last chunk; soon, or it is closed."""
-    if not response.closed:
-        asyncio.get_running_loop().call_later(_LINGER_S, response.close)
+def read_vectors(model: Model, raw: bytes, body: Any, texts: object) -> Answer:
+    """What the ledger needs of an answer with vectors, one for each text; raises `UpstreamBroken` when it is none."""
+    wanted = len(texts) if isinstance(texts, list) and not all(isinstance(text, int) for text in texts) else 1
+    try:
+        vectors = [entry["embedding"] for entry in body["data"]]
+        sound = len(vectors) == wanted and all(map(_is_vector, vectors))
+        usage = {"completion_tokens": 0, **(body.get("usage") or {})}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise broken(model, "sent something that holds no embeddings") from error
+    if not sound:
+        raise broken(model, f"sent no embedding for each of {wanted} texts")
+    return Answer(raw, usage=read_usage(usage))
+
+
+def _is_vector(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            return len(base64.b64decode(value, validate=True)) % 4 == 0
+        except ValueError:
+            return False
+    return isinstance(value, list) and all(isinstance(number, float | int) for number in value)
 
 
 def _mean_logprob(logprobs: object) -> float | None:

@@ -1,6 +1,6 @@
 """The one HTTP client, and what can go wrong with it: for every adapter that asks over HTTP.
 
-Each read has a limit of its own: aiohttp 3.14 neither ends nor fails a read when a chunk's size is broken in mid-stream.
+Each read has a limit of its own: aiohttp 3.14 neither ends nor fails a read when a chunk's size is broken on the way.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ MAX_ANSWER_BYTES: Final = 64_000_000
 _MAX_ERROR_BYTES: Final = 65_536
 _ERROR_S: Final = 2.0  # for the reason of a failure that is known already
 _KEEP_ALIVE_S: Final = 30.0
+_LINGER_S: Final = 1.0
 TRANSPORT_ERRORS: Final = (TimeoutError, aiohttp.ClientError, OSError)
 # Whether the request that is being sent has a connection made for it; read where it fails, in the same task.
 _fresh: Final = contextvars.ContextVar("fresh", default=False)
@@ -44,6 +45,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._ending: set[aiohttp.ClientResponse] = set()
 
     def session(self) -> aiohttp.ClientSession:
         """The session: no cookies, no proxies from the environment, no limit of its own on connections."""
@@ -75,8 +77,20 @@ class Pool:
         _fresh.set(True)
         return await ask()
 
+    def let_end(self, response: aiohttp.ClientResponse) -> None:
+        """All has come but the body's last chunk, with which the connection is free again: soon, or it is closed."""
+        if not response.closed:
+            self._ending.add(response)
+            asyncio.get_running_loop().call_later(_LINGER_S, self._end, response)
+
+    def _end(self, response: aiohttp.ClientResponse) -> None:
+        self._ending.discard(response)
+        response.close()
+
     async def aclose(self) -> None:
         """Close every connection."""
+        for response in [*self._ending]:
+            self._end(response)
         if self._session is not None:
             await self._session.close()
 

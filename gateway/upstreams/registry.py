@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.errors import ConfigError
 from gateway.types import Model
-from gateway.upstreams.base import Upstream
+from gateway.upstreams.base import Embedder, Upstream
 from gateway.upstreams.fake import FakeUpstream
 from gateway.upstreams.openai_http import OpenAIUpstream
 from gateway.upstreams.pool import Pool
@@ -35,7 +35,7 @@ _OPENAI_COMPATIBLE: Final = {
 NEEDS_LITELLM: Final = ("anthropic", "gemini", "bedrock", "watsonx")
 
 
-def _openai(model: Model, pool: Pool) -> Upstream:
+def _openai(model: Model, pool: Pool) -> OpenAIUpstream:
     url = model.base_url or _OPENAI_COMPATIBLE[model.provider]
     if not url:
         raise ConfigError(f"models.{model.id}: provider {model.provider} needs base_url, e.g. http://localhost:8000/v1")
@@ -58,20 +58,44 @@ def _fake(model: Model, _pool: Pool) -> Upstream:
     return FakeUpstream(model)
 
 
+def _static(model: Model, _pool: Pool) -> Embedder:
+    from gateway.upstreams.static import StaticEmbedder  # noqa: PLC0415 - not without a model of its kind
+
+    return StaticEmbedder(model)
+
+
 _BUILDERS: Final[dict[str, Callable[[Model, Pool], Upstream]]] = {
     **dict.fromkeys(_OPENAI_COMPATIBLE, _openai),
     **dict.fromkeys(NEEDS_LITELLM, _litellm),
     "embedded": _embedded,
     "fake": _fake,
 }
-PROVIDERS: Final = tuple(_BUILDERS)
+_EMBEDDERS: Final[dict[str, Callable[[Model, Pool], Embedder]]] = {
+    **dict.fromkeys(_OPENAI_COMPATIBLE, _openai),
+    "static": _static,
+}
+PROVIDERS: Final = tuple(dict.fromkeys((*_BUILDERS, *_EMBEDDERS)))
 
 
 def build(model: Model, pool: Pool) -> Upstream:
-    """The adapter for a model; raises `ConfigError` for a provider that nobody here speaks to."""
+    """The adapter for a model that answers chats; raises `ConfigError` for a provider that nobody here speaks to."""
     builder = _BUILDERS.get(model.provider)
     if builder is None:
-        near = difflib.get_close_matches(model.provider, _BUILDERS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_BUILDERS)}"
-        raise ConfigError(f"models.{model.id}: provider {model.provider!r} is not known; {hint}")
+        raise _unknown(model, _BUILDERS)
     return builder(model, pool)
+
+
+def build_embedder(model: Model, pool: Pool) -> Embedder:
+    """The same for a model that makes embeddings."""
+    builder = _EMBEDDERS.get(model.provider)
+    if builder is None:
+        raise _unknown(model, _EMBEDDERS)
+    return builder(model, pool)
+
+
+def _unknown(model: Model, known: Iterable[str]) -> ConfigError:
+    what = "makes no embeddings" if model.kind == "embedding" else "answers no chats"
+    what = what if model.provider in PROVIDERS else "is not known"
+    near = difflib.get_close_matches(model.provider.lower(), known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return ConfigError(f"models.{model.id}: provider {model.provider!r} {what}; {hint}")

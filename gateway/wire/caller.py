@@ -21,6 +21,7 @@ REQUEST_HEADERS: Final = {
     "x-cauce-tags": "cost tags beside the key's, separated by commas: up to 16 of up to 64 letters, digits, `_.:=/@+-`",
     "cache-control": "`no-cache` or `no-store`: the answer is neither taken from the cache nor kept there",
     "content-encoding": "only `identity`: a compressed body is refused",
+    "anthropic-version": "`2023-06-01` or `2026-10-21`, on `/v1/messages`; `anthropic-beta` is not read",
     "accept-language": "`es` or `en`: the language of the explanation that `/v1/route` gives",
 }
 

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the bytes of a request to an `Inbound`.
+"""`POST /v1/chat/completions`: the bytes of a request to an `Inbound`; and the neutral form of every other API's.
 
 One parse, no copy of the body, no model of it: what is not looked at here travels on as it came. Every text in the
 body is collected, in messages or not, because the privacy scan must see whatever an upstream would see.
@@ -6,9 +6,11 @@ body is collected, in messages or not, because the privacy scan must see whateve
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import orjson
 
@@ -32,6 +34,8 @@ _MOST_ALONE: Final = 64  # sentences that are read alone, so that a request cann
 _PLAIN_MESSAGE: Final = frozenset({"role", "content"})
 # An id that a provider made: no text of the caller's, and its letters would look like a secret.
 _MADE_ID: Final = re.compile(r"(?:call|toolu|chatcmpl|msg|fc)[_-][A-Za-z0-9]{16,64}")
+_SEALS: Final = frozenset({"signature", "encrypted_content"})
+_SEALED: Final = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")
 _DATA_URL: Final = re.compile(r"data:[a-z0-9.+-]*/?[a-z0-9.+-]*[;,]", re.IGNORECASE)
 _OPAQUE: Final = {
     "image_url": "image",
@@ -60,6 +64,21 @@ _MAX_DEPTH: Final = 200
 _TEXTUAL: Final = frozenset({"text", "input_text", "output_text", "refusal"})
 
 
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A request in the chat-completion shape.
+
+    `lost` holds what has no place in that shape, by name: it goes nowhere, it is scanned all the same, and the caller
+    is told. `hints` names fields of `body` that only some providers take. `sent` is what an upstream is given, where
+    that is not the chat.
+    """
+
+    body: dict[str, Any]
+    lost: Mapping[str, object] = field(default_factory=dict)
+    hints: frozenset[str] = frozenset()
+    sent: dict[str, Any] | None = None
+
+
 def parse_json(raw: bytes) -> dict[str, object]:
     """The body as a JSON object; raises `BadJson`."""
     try:
@@ -68,7 +87,7 @@ def parse_json(raw: bytes) -> dict[str, object]:
         # The library's message names the place and never quotes the text.
         raise BadJson(f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object with `messages`")
+        raise BadRequest("the body must be a JSON object")
     return body
 
 
@@ -84,7 +103,33 @@ def read_chat(  # noqa: PLR0913 - the request line's facts, each named
     max_messages: int,
 ) -> Inbound:
     """A request of the chat API; raises `BadJson` or `BadRequest` naming the field."""
-    body = parse_json(raw)
+    return read_translated(
+        Translated(parse_json(raw)),
+        endpoint="chat",
+        request_id=request_id,
+        received_ns=received_ns,
+        caller=caller,
+        data=data,
+        tags=tags,
+        cacheable=cacheable,
+        max_messages=max_messages,
+    )
+
+
+def read_translated(  # noqa: PLR0913 - as above
+    asked: Translated,
+    *,
+    endpoint: str,
+    request_id: str,
+    received_ns: int,
+    caller: Caller,
+    data: DataClass,
+    tags: tuple[str, ...],
+    cacheable: bool,
+    max_messages: int,
+) -> Inbound:
+    """A request of any API, in the chat shape; raises `BadRequest` naming the field."""
+    body = asked.body
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("`messages` must be a list with at least one message", param="messages")
@@ -105,10 +150,12 @@ def read_chat(  # noqa: PLR0913 - the request line's facts, each named
     for index, message in enumerate(messages):
         _read_message(message, index, parts, opaque)
     _read_fields(body, parts, opaque)
+    if asked.lost:
+        _collect(dict(asked.lost), "field", parts, opaque)
     return Inbound(
         request_id=request_id,
-        endpoint="chat",
-        body=body,
+        endpoint=endpoint,
+        body=body if asked.sent is None else asked.sent,
         parts=tuple(parts),
         caller=caller,
         model=model or "auto",
@@ -119,6 +166,8 @@ def read_chat(  # noqa: PLR0913 - the request line's facts, each named
         data=data,
         tags=tags,
         cacheable=cacheable,
+        lost=tuple(asked.lost),
+        hints=asked.hints,
     )
 
 
@@ -245,4 +294,19 @@ def _is_made(name: str, node: str) -> bool:
     """Whether a value is a word of the protocol or an id that a provider made, rather than text."""
     if name in {"type", "role"} and node in _PROTOCOL_WORDS:
         return True
+    if name in _SEALS:
+        return _is_sealed(node)
     return name in {"id", "tool_call_id", "call_id"} and _MADE_ID.fullmatch(node) is not None
+
+
+def _is_sealed(node: str) -> bool:
+    """Whether a value is a provider's own bytes, with which a model's thoughts come back: base64, and no text in it."""
+    if not _SEALED.fullmatch(node):
+        return False
+    try:
+        base64.b64decode(node, validate=True).decode()
+    except UnicodeDecodeError:
+        return True
+    except ValueError:
+        return False
+    return False

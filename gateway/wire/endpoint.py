@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
+
+import orjson
 
 from gateway.errors import (
     BadRequest,
@@ -22,14 +24,15 @@ from gateway.errors import (
     UpstreamRejected,
     WrongMethod,
 )
-from gateway.pipeline import Pipeline, Recorder, Streamed, Whole
+from gateway.pipeline import Recorder, Reply, Streamed, Whole
 from gateway.settings import LimitSettings
 from gateway.types import Exchange, Inbound, Outcome
 from gateway.upstreams.failures import leave_out_quotes
 from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, discard, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
-from gateway.wire.chat import read_chat
-from gateway.wire.errors import error_body, retry_after
+from gateway.wire.chat import parse_json, read_translated
+from gateway.wire.door import Door, Json
+from gateway.wire.errors import retry_after
 from gateway.wire.headers import Headers, reply_headers
 
 _JSON = (b"content-type", b"application/json")
@@ -43,6 +46,7 @@ _READ_ONLY_HEADERS = frozenset(
         b"cache-control",
         b"x-cauce-data-class",
         b"x-cauce-tags",
+        b"anthropic-version",
     }
 )
 
@@ -64,29 +68,35 @@ def new_request_id() -> str:
     return f"req_{uuid4().hex}"
 
 
+Run = Callable[[Inbound, Exchange], Awaitable[Reply]]
+
+
 @dataclass(slots=True)
 class _Flow:
-    """One request on the wire: whether its body was read, and whether its reply has begun and is complete."""
+    """One request on the wire: its door, whether its body was read, and whether its reply has begun and is complete."""
 
+    door: Door
+    run: Run
+    asked: Json = field(default_factory=dict)
     read: bool = False
     begun: bool = False
     done: bool = False
     gone: bool = False
 
 
-class ChatEndpoint:
-    """`/v1/chat/completions`, and with `run` given, any other endpoint that takes the same body."""
+class Endpoint:
+    """The request path: each of its paths has a door, and what runs behind that door."""
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        doors: Mapping[str, tuple[Door, Run]],
         *,
         keys: Keys,
         limits: LimitSettings,
         recorder: _Recorder,
         crashed: Callable[[str, BaseException], None],
     ) -> None:
-        self._pipeline = pipeline
+        self.doors = doors
         self._keys = keys
         self._limits = limits
         self._recorder = recorder
@@ -96,8 +106,8 @@ class ChatEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request to its end."""
-        exchange = Exchange(new_request_id(), "chat", time.time_ns())
-        flow = _Flow()
+        flow = _Flow(*self.doors[scope["path"]])
+        exchange = Exchange(new_request_id(), flow.door.name, time.time_ns())
         self.in_flight += 1
         try:
             await self._serve(scope, receive, send, exchange, flow)
@@ -133,7 +143,7 @@ class ChatEndpoint:
         # From here on the only thing that can still arrive is the client's leaving.
         watcher = asyncio.create_task(_watch(receive, asyncio.current_task(), flow))
         try:
-            reply = await self._pipeline.run(inbound, exchange)
+            reply = await flow.run(inbound, exchange)
             if isinstance(reply, Streamed):
                 await self._stream(reply, exchange, send, flow)
             else:
@@ -151,12 +161,15 @@ class ChatEndpoint:
             timeout_s=self._limits.body_timeout_s,
         )
         flow.read = True
+        flow.door.check(headers)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise BadRequest(
                 "a compressed body is not read: send it without Content-Encoding", param="content-encoding"
             )
-        inbound = read_chat(
-            raw,
+        flow.asked = parse_json(raw)
+        inbound = read_translated(
+            flow.door.to_chat(flow.asked),
+            endpoint=flow.door.name,
             request_id=exchange.request_id,
             received_ns=exchange.received_ns,
             caller=caller,
@@ -169,17 +182,23 @@ class ChatEndpoint:
         return inbound
 
     async def _whole(self, reply: Whole, inbound: Inbound, exchange: Exchange, send: Send, flow: _Flow) -> None:
-        headers = reply_headers(exchange, cost_nano_usd=self._recorder.cost(exchange))
+        body = _spoken(reply.body, inbound, flow)
+        headers = _named(reply_headers(exchange, cost_nano_usd=self._recorder.cost(exchange)), exchange, flow)
         headers += _EVENTS if inbound.stream else [_JSON]
-        headers.append((b"content-length", b"%d" % len(reply.body)))
+        headers.append((b"content-length", b"%d" % len(body)))
         flow.done = True  # recorded already: the client may leave
         await _send_head(send, 200, headers, flow)
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, reply: Streamed, exchange: Exchange, send: Send, flow: _Flow) -> None:
+        events = flow.door.events(flow.asked, exchange.request_id) if flow.door.events else None
         try:
-            await _send_head(send, 200, reply_headers(exchange, whole=False) + _EVENTS, flow)
-            async for chunk in reply.chunks:
+            headers = _named(reply_headers(exchange, whole=False), exchange, flow)
+            await _send_head(send, 200, headers + _EVENTS, flow)
+            async for piece in reply.chunks:
+                chunk = events.feed(piece) if events else piece
+                if not chunk:
+                    continue
                 if exchange.first_byte_seconds is None:
                     exchange.first_byte_seconds = (time.time_ns() - exchange.received_ns) / 1e9
                 exchange.bytes_out += len(chunk)
@@ -190,7 +209,7 @@ class ChatEndpoint:
             await reply.chunks.aclose()
 
     async def _refuse(self, error: CauceError, exchange: Exchange, receive: Receive, send: Send, flow: _Flow) -> None:
-        """An error in OpenAI's shape, recorded first; nothing more once a reply has begun."""
+        """An error in the shape of the door, recorded first; nothing more once a reply has begun."""
         if flow.begun:
             return
         exchange.status, exchange.code = error.status, error.code
@@ -199,8 +218,9 @@ class ChatEndpoint:
         await self._recorder.record(exchange)
         if isinstance(error, UpstreamError) and exchange.inbound is not None:
             leave_out_quotes(error, exchange.inbound.parts)
-        body = error_body(error, exchange.request_id)
-        headers = [*reply_headers(exchange, whole=False), _JSON, (b"content-length", b"%d" % len(body))]
+        body = flow.door.error_body(error, exchange.request_id)
+        headers = _named(reply_headers(exchange, whole=False), exchange, flow)
+        headers += [_JSON, (b"content-length", b"%d" % len(body))]
         if (wait := retry_after(error)) is not None:
             headers.append((b"retry-after", wait.encode()))
         if isinstance(error, WrongMethod):
@@ -245,8 +265,20 @@ def _read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return headers
 
 
+def _spoken(body: bytes, inbound: Inbound, flow: _Flow) -> bytes:
+    """A whole reply, streamed or not, as the door says it."""
+    door = flow.door
+    if inbound.stream:
+        return door.events(flow.asked, inbound.request_id).feed(body) if door.events else body
+    return orjson.dumps(door.from_chat(orjson.loads(body), flow.asked, inbound.request_id)) if door.from_chat else body
+
+
+def _named(headers: Headers, exchange: Exchange, flow: _Flow) -> Headers:
+    """The reply's headers, with the request's id under the name that the door's clients know too."""
+    if flow.door.request_id_header == b"x-request-id":
+        return headers
+    return [*headers, (flow.door.request_id_header, exchange.request_id.encode())]
+
+
 def _no_cache(value: bytes) -> bool:
     return b"no-cache" in value or b"no-store" in value
-
-
-Endpoint = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]

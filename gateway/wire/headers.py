@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gateway.ledger.entry import answering_model
@@ -25,7 +26,11 @@ REPLY_HEADERS: Final = {
     "x-cauce-cost-usd": "what the answer cost, exact; `unknown` without a price; not sent with a stream",
     "x-cauce-policy": "the policy that decided and its revision: `default@1f0c2ab9`",
     "x-cauce-notice": "what the model's owner wants callers to know (`models.NAME.notice`)",
+    "x-cauce-lost": "fields of the request that have no place in the model's API and did not go there, with commas",
+    "request-id": "the request's id on `/v1/messages`, for Anthropic's clients",
 }
+_FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_LOST: Final = 32
 
 
 def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole: bool = True) -> Headers:
@@ -37,6 +42,8 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
         (b"x-cauce-cache", exchange.cache.encode()),
     ]
     model = answering_model(exchange)
+    if lost := _lost(exchange, model.hints if model else frozenset()):
+        headers.append((b"x-cauce-lost", lost))
     if (decision := exchange.decision) is not None:
         headers += [
             (b"x-cauce-route", _latin(decision.route.name)),
@@ -60,6 +67,16 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
         if whole:
             headers.append((b"x-cauce-cost-usd", usd(cost_nano_usd)))
     return headers
+
+
+def _lost(exchange: Exchange, taken: frozenset[str]) -> bytes:
+    """What was left out for this model, by name. A name that a caller made up may be anything, and is not repeated."""
+    inbound = exchange.inbound
+    if inbound is None or not (inbound.lost or inbound.hints):
+        return b""
+    names = [*inbound.lost, *(inbound.hints - taken if exchange.attempts or exchange.cached_model else ())]
+    shown = sorted({name if _FIELD.fullmatch(name) else "other" for name in names})
+    return ",".join([*shown[:_MOST_LOST], *(["..."] if len(shown) > _MOST_LOST else [])]).encode()
 
 
 def usd(nano_usd: int | None) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gateway.signals.privacy import PrivacyScanner
 from router_models import manifest
+from router_models.privacy_runtime import KINDS
 from router_models.train.privacy_data import OWN, Row, own_split, read_own, read_public
 from router_models.train.privacy_evaluate import RATES, Scored, Share, latencies, recall_at, score, table
 from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, measure
@@ -77,6 +78,20 @@ def by_language(scored: Sequence[Scored]) -> Lines:
         yield f"| {language or 'all'} | {' | '.join(shares)} | {harmless} |"
 
 
+def missed(scored: Sequence[Scored]) -> Lines:
+    """The share of texts with each kind that the operating point lets go, by language; public and own test together."""
+    groups = {"es": {"es"}, "en": {"en"}, "ca, gl, eu, pt, fr": {"ca", "gl", "eu", "pt", "fr"}}
+    sensitive = [one for one in scored if one.row.label]
+    yield from rows_of("kind", *(f"{name}: missed" for name in groups))
+    for kind in KINDS:
+        some = [one for one in sensitive if kind in (one.row.kinds or ())]
+        shares = []
+        for languages in groups.values():
+            spoken = [one for one in some if one.row.lang in languages]
+            shares.append(shown(Share(sum(not one.held for one in spoken), len(spoken))))
+        yield f"| {kind} | {' | '.join(shares)} |"
+
+
 def identifiers() -> Lines:
     """Each kind with a check digit, each disguise, in percent."""
     cells = {(cell.identifier, cell.evasion): cell for cell in measure()}
@@ -136,6 +151,7 @@ def main() -> None:
             "own": lambda: by_language(held),
             "own-balanced": lambda: quality(held, ("language", "kind", "level"), points="balanced"),
             "strict": lambda: quality([one for one in stricter if one.row.source != OWN], ("level",), points="strict"),
+            "missed": lambda: missed([*scored, *held]),
             "identifiers": identifiers,
             "latency": lambda: times(balanced, [row for row in public if row.label is not None]),
         },

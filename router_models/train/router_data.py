@@ -159,7 +159,7 @@ def varied(row: Row, chance: random.Random, filler: list[str]) -> Row:
         text = f'"{text}"'
     elif draw < 0.60:
         text = text.upper()
-    elif draw < 0.68 and not row.outcome:
+    elif draw < 0.76 and not row.outcome:
         text = _with_paste(text, chance, filler)
     return replace(row, text=text)
 

@@ -22,6 +22,7 @@ from gateway.cli.main import COMMANDS, main
 from gateway.errors import CauceError, ConfigError, UpstreamRejected
 from gateway.policy.vocabulary import SIGNALS, Form, Signal
 from gateway.settings import Settings
+from gateway.signals.taxonomy import GROUNDS
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.caller import REQUEST_HEADERS
 from gateway.wire.headers import REPLY_HEADERS
@@ -66,6 +67,7 @@ def sections() -> Iterator[Section]:
         "Reply headers", "What happened to a request; `retry-after` comes where waiting helps.", REPLY_HEADERS
     )
     yield signals()
+    yield kinds()
     yield metrics()
     yield from commands(click.Context(main, info_name="cauce"))
 
@@ -148,6 +150,18 @@ def _who(group: type[CauceError]) -> str:
 def headers(title: str, lead: str, table: dict[str, str]) -> Section:
     """Headers in the order of their declaration."""
     return Section(title, lead, ("header", "what it says"), tuple(Line(name, text) for name, text in table.items()))
+
+
+def kinds() -> Section:
+    """What the privacy scan can find, and the law that protects it."""
+    lines = (Line(one.kind.value, one.en, (one.floor.label, one.article)) for one in GROUNDS.values())
+    return Section(
+        "Kinds of data",
+        "What the privacy scan finds, the least class that it gives a text, and its legal ground; `cauce explain` and "
+        "`cauce audit export` say it in Spanish too.",
+        ("kind", "class", "legal ground", "what it is"),
+        tuple(lines),
+    )
 
 
 def signals() -> Section:

@@ -15,7 +15,8 @@ from gateway.settings import Settings
 from gateway.types import DataClass
 from gateway.wire.caller import REQUEST_HEADERS
 from gateway.wire.headers import REPLY_HEADERS, reply_headers
-from tests.builders import SMALL, an_attempt, an_exchange
+from gateway.wire.messages import DOOR as MESSAGES
+from tests.builders import SMALL, an_attempt, an_exchange, an_inbound
 from tests.docs.reference import PAGE, Section, page, sections
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +96,10 @@ def test_every_error_that_a_client_can_see_is_on_the_page() -> None:
 
 
 def test_the_reply_headers_are_those_that_a_reply_has() -> None:
-    exchange = an_exchange(an_attempt(dataclasses.replace(SMALL, notice="a demonstration")))
+    attempt = an_attempt(dataclasses.replace(SMALL, notice="a demonstration"))
+    exchange = an_exchange(attempt, inbound=an_inbound(lost=("store",)))
     sent = {name.decode() for name, _ in reply_headers(exchange, cost_nano_usd=1)}
-    assert sent == set(REPLY_HEADERS)
+    assert sent | {MESSAGES.request_id_header.decode()} == set(REPLY_HEADERS)
 
 
 def test_a_request_that_was_refused_early_has_a_part_of_them() -> None:

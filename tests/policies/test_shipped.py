@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli.check import command
+from gateway.cli.main import main
 from gateway.policy.cases import parse_cases, read_cases, run_case
 from gateway.policy.check import NOMINAL, check_file, prove
 from gateway.policy.load import SHIPPED, parse_policy, read_policy
@@ -146,11 +146,16 @@ def test_the_readme_walks_from_an_idea_to_a_proof(tmp_path: Path, monkeypatch: p
         if language != "console":
             continue
         line, _, expected = text.partition("\n")
-        words = line.removeprefix("$ cauce check ").split()
-        result = CliRunner().invoke(command, words)
-        assert result.output == expected
+        words = line.removeprefix("$ cauce ").split()
+        result = CliRunner().invoke(main, words)
+        assert as_shown(result.output) == as_shown(expected)
         runs += 1
-    assert runs == 3
+    assert runs == 4
+
+
+def as_shown(output: str) -> str:
+    """Without what a page does not keep: spaces at the ends of lines, and hashes of what the policies say."""
+    return re.sub(r" +$", "", re.sub(r"@[0-9a-f]{12}", "@HASH", output), flags=re.MULTILINE)
 
 
 def test_the_readme_names_every_word_of_the_language() -> None:

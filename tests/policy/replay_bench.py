@@ -38,7 +38,8 @@ models:
 ledger: sqlite:///cauce.db
 policy: old.yaml
 """
-NEW_TEXT = DEFAULT_TEXT.replace('">= 0.35"', '">= 0.25"').replace('">= 0.8"', '">= 0.7"')
+OLD_TEXT = DEFAULT_TEXT.replace(", big: large", "")  # a caller who pins is no path of the policy; an alias is
+NEW_TEXT = OLD_TEXT.replace('">= 0.35"', '">= 0.25"').replace('">= 0.8"', '">= 0.7"')
 _CHUNK = 10_000
 _DAYS = 30
 
@@ -58,6 +59,7 @@ def a_past_exchange(number: int, chance: random.Random, policy: Policy, models: 
         prompt_tokens=int(chance.lognormvariate(5, 1)),
         caller=chance.choice(callers),
         hour=chance.randrange(24),
+        draw=chance.randrange(10_000) / 10_000,
     )
     decision = decide(signals, policy=policy, models=models)
     at_ns = NOON_NS - _DAYS * 86_400 * 1_000_000_000 + number * 2_000_000_000
@@ -75,7 +77,7 @@ def a_past_exchange(number: int, chance: random.Random, policy: Policy, models: 
 
 def rows_of(count: int, prices: PriceBook) -> Iterator[tuple[Entry, list[AttemptEntry]]]:
     """So many entries with their attempts, the same for the same count."""
-    chance, policy, models = random.Random(count), a_policy(DEFAULT_TEXT), dict(catalogue(SMALL, LARGE))
+    chance, policy, models = random.Random(count), a_policy(OLD_TEXT), dict(catalogue(SMALL, LARGE))
     for number in range(count):
         exchange = a_past_exchange(number, chance, policy, models)
         calls = attempt_entries(exchange, prices)
@@ -112,7 +114,7 @@ def main() -> None:
     count, folder = int(sys.argv[1]), Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cauce.yaml").write_text(CONFIG)
-    (folder / "old.yaml").write_text(DEFAULT_TEXT)
+    (folder / "old.yaml").write_text(OLD_TEXT)
     (folder / "new.yaml").write_text(NEW_TEXT)
     start = time.perf_counter()
     write(open_engine(f"sqlite:///{folder}/cauce.db"), count)

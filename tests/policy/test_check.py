@@ -1,52 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from gateway.gate import ceiling
-from gateway.policy.cells import Space
 from gateway.policy.check import Proof, check_file, prove
-from gateway.policy.decide import decide
 from gateway.policy.load import Loaded
-from gateway.policy.rules import (
-    AllOf,
-    AnyOf,
-    Compare,
-    Condition,
-    Holds,
-    Not,
-    OneOf,
-    Policy,
-    rule,
-)
-from gateway.policy.signal_values import NOT_SIGNALS, read_signals
-from gateway.policy.source import Source, compose
-from gateway.types import Caller, Cloud, DataClass, Guarantee, Model, Route, Signals, Zone
+from gateway.policy.rules import AllOf, Compare, Condition, Policy, rule
+from gateway.types import Guarantee, Model, Route, Signals
 
 from .builders import DEFAULT_TEXT, EURO, LARGE, SMALL, catalogue, loaded, with_rules
 
 
 def proof(text: str, *models: Model) -> Proof:
     return prove(loaded(text), catalogue(*models) if models else None)
-
-
-def run_again(example: Mapping[str, Any]) -> Signals:
-    """A counter-example as `explain --signals` reads it."""
-    source = Source("--signals")
-    root = compose(orjson.dumps(dict(example)).decode(), source)
-    assert root is not None
-    values = read_signals(root, source, ignore=NOT_SIGNALS)
-    assert not source.problems, source.problems
-    return Signals(**values)
 
 
 def test_the_default_policy_keeps_its_promise() -> None:
@@ -246,122 +216,6 @@ def test_a_fine_tiling_leaves_nothing_and_without_any_one_tile_it_does(count: in
     for missing in (0, count // 2, count - 1):
         most = [box for number, box in enumerate(boxes) if number != missing]
         assert prove(policy_of([*most, always], [LOCAL] * count)).dead_rules == ()
-
-
-# --- on random policies the verdict agrees with brute force ---------------------------------------------------------
-
-_THRESHOLDS = st.sampled_from([0.0, 0.1, 0.3, 0.35, 0.5, 0.7, 0.9, 1.0])
-_OPS = st.sampled_from([">=", ">", "<=", "<", "==", "!="])
-
-
-def _leaf() -> st.SearchStrategy[Condition]:
-    return st.one_of(
-        st.builds(Compare, st.sampled_from(["gain", "slm_success", "difficulty", "stay_score"]), _OPS, _THRESHOLDS),
-        st.builds(Compare, st.just("data"), _OPS, st.sampled_from(DataClass)),
-        st.builds(Compare, st.just("prompt_tokens"), _OPS, st.sampled_from([0, 5, 100])),
-        st.builds(Compare, st.just("budget_left"), _OPS, st.sampled_from([0.0, 5.0])),
-        st.builds(OneOf, st.just("task"), st.frozensets(st.sampled_from(["faq", "code", "open_qa"]), min_size=1)),
-        st.builds(OneOf, st.just("cloud"), st.frozensets(st.sampled_from(["up", "down", "degraded"]), min_size=1)),
-        st.builds(OneOf, st.just("hour"), st.frozensets(st.integers(0, 23), min_size=1, max_size=12)),
-        st.builds(OneOf, st.just("tools"), st.frozensets(st.booleans(), min_size=1, max_size=1)),
-        st.builds(OneOf, st.just("caller.team"), st.frozensets(st.sampled_from(["a", "b", ""]), min_size=1)),
-        st.builds(Holds, st.just("caller.tags"), st.frozensets(st.sampled_from(["x", "y"]), min_size=1)),
-        st.builds(Holds, st.just("data_kinds"), st.frozensets(st.sampled_from(["health", "minors"]), min_size=1)),
-    )
-
-
-_CONDITIONS = st.recursive(
-    _leaf(),
-    lambda inner: st.one_of(
-        st.builds(AllOf, st.lists(inner, max_size=3).map(tuple)),
-        st.builds(AnyOf, st.lists(inner, min_size=1, max_size=3).map(tuple)),
-        st.builds(Not, inner),
-    ),
-    max_leaves=5,
-)
-_VALUES = st.sampled_from([0.0, 0.05, 0.1, 0.2, 0.3, 0.32, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
-_SIGNALS = st.builds(
-    Signals,
-    gain=_VALUES | st.just(-0.5),
-    slm_success=_VALUES,
-    stay_score=_VALUES,
-    data=st.sampled_from(DataClass),
-    data_kinds=st.frozensets(st.sampled_from(["health", "minors", "dob"])),
-    prompt_tokens=st.sampled_from([0, 1, 5, 6, 100, 101]),
-    budget_left=st.sampled_from([None, -1.0, 0.0, 3.0, 5.0, 9.0]),
-    task=st.sampled_from(["faq", "code", "open_qa", "math"]),
-    cloud=st.sampled_from(Cloud),
-    hour=st.integers(0, 23),
-    tools=st.booleans(),
-    modality=st.sampled_from(["text", "image"]),
-    caller=st.builds(
-        Caller, team=st.sampled_from(["a", "b", "", "c"]), tags=st.sampled_from([(), ("x",), ("y", "x"), ("z",)])
-    ),
-)
-_MODELS = catalogue(
-    SMALL,
-    dataclasses.replace(EURO, tools=False),
-    dataclasses.replace(LARGE, context_tokens=100, modalities=frozenset({"text"})),
-)
-_GUARANTEES = st.lists(
-    st.builds(Guarantee, st.sampled_from(DataClass), st.sampled_from([Zone.PREMISES, Zone.EU])), max_size=2
-).map(tuple)
-_POLICIES = st.lists(st.tuples(_CONDITIONS, st.sampled_from([LOCAL, BOTH, ABROAD])), min_size=1, max_size=5)
-
-
-def breaks(signals: Signals, policy: Policy, guarantee: Guarantee) -> bool:
-    """Brute force: does this very request reach a model that the guarantee forbids?"""
-    free = dataclasses.replace(policy, guarantees=())
-    ladder = decide(signals, policy=free, models=_MODELS).ladder
-    return signals.data >= guarantee.data and any(_MODELS[name].zone > guarantee.stays for name in ladder)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(rules=_POLICIES, guarantees=_GUARANTEES, samples=st.lists(_SIGNALS, min_size=20, max_size=40))
-def test_on_random_policies_the_verdict_agrees_with_brute_force(
-    rules: list[tuple[Condition, Route]], guarantees: tuple[Guarantee, ...], samples: list[Signals]
-) -> None:
-    conditions, routes = [when for when, _ in rules], [route for _, route in rules]
-    given_policy = policy_of(conditions, routes, guarantees)
-    policy = given_policy.policy
-    assert policy is not None
-    result = prove(given_policy, _MODELS)
-
-    # What is said to be impossible never happens.
-    names = {"default", *(item.name for item in policy.rules)}
-    for signals in samples:
-        decision = decide(signals, policy=policy, models=_MODELS)
-        assert decision.rule in names - set(result.dead_rules)
-        assert all(_MODELS[name].zone <= decision.ceiling for name in decision.ladder)
-        for kept in result.guarantees:
-            assert not (kept.held and breaks(signals, policy, kept.guarantee))
-    # What is said to be possible does happen: each live rule has a request, each broken guarantee its example.
-    space = Space(conditions)
-    for number, item in enumerate(policy.rules):
-        before = [space.node(when, negated=True) for when in conditions[:number]]
-        witness = space.plainest([space.node(item.when), *before])
-        assert (witness is None) is (item.name in result.dead_rules)
-        if witness is not None:
-            assert decide(witness, policy=policy, models=_MODELS).rule == item.name
-    for kept in result.guarantees:
-        if kept.counter_example is not None:
-            signals = run_again(kept.counter_example)
-            assert breaks(signals, policy, kept.guarantee)
-            assert decide(signals, policy=policy, models=_MODELS).rule == kept.counter_example["rule"]
-            assert ceiling(signals.data, policy.guarantees) < _MODELS[kept.counter_example["model"]].zone
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(conditions=st.lists(_CONDITIONS, min_size=1, max_size=3))
-def test_no_request_is_outside_the_cells(conditions: list[Condition]) -> None:
-    """Every combination of truth that samples show is one that the cells can show."""
-    space = Space(conditions)
-    for truth in itertools.product([False, True], repeat=len(conditions)):
-        nodes = [space.node(when, negated=not wanted) for when, wanted in zip(conditions, truth, strict=True)]
-        witness = space.plainest(nodes)
-        if witness is not None:
-            tests = [rule("r", when, LOCAL).matches(witness) for when in conditions]
-            assert tuple(tests) == truth
 
 
 # --- whole files ----------------------------------------------------------------------------------------------------

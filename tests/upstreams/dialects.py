@@ -57,6 +57,7 @@ class Dialect:
     # OpenAI's finish reason -> the provider's own.
     stops: ClassVar[Mapping[str, str]] = {name: name for name in ("stop", "length", "tool_calls", "content_filter")}
     refusals: ClassVar[Mapping[str, Refusal]]
+    trouble: ClassVar[bytes]  # an error after a stream has begun
 
     def model(self, url: str, **changes: Any) -> Model:
         return a_model(**{"url": url, "provider": self.provider, "model": self.model_name, "base_url": url, **changes})
@@ -106,6 +107,7 @@ class OpenAI(Dialect):
         "filtered": _error(400, "The prompt triggered the content management policy.", "content_filter"),
         "rejected": _error(400, "Invalid 'top_p': must be below 1.", "decimal_above_max_value"),
     }
+    trouble = event({"error": {"message": "The model is on fire", "type": "server_error", "code": None}})
     head: ClassVar[Json] = {"id": "chatcmpl-1", "created": 1, "model": "served-name"}
     usage: ClassVar[Json] = {
         "prompt_tokens": PROMPT,

@@ -36,6 +36,10 @@ def _watsonx_error(status: int, code: str, message: str, **headers: str) -> Refu
     return Refusal(status, {"errors": [error], "trace": "0123", "status_code": status}, headers)
 
 
+def _named(name: str, **fields: Any) -> bytes:
+    return b"event: " + name.encode() + b"\n" + event({"type": name, **fields})
+
+
 class Watsonx(OpenAI):
     """IBM's: OpenAI's format but for paths, names and errors. It says nothing of cached tokens, and filters nothing."""
 
@@ -59,6 +63,8 @@ class Watsonx(OpenAI):
         ),
         "rejected": _watsonx_error(400, "json_type_error", "Json field type error: expected 'top_p' to be number"),
     }  # fmt: skip
+
+    trouble = event({"errors": [{"code": "downstream_request_failed", "message": "On fire"}], "status_code": 500})
 
     def model(self, url: str, **changes: Any) -> Model:
         options = {"project_id": "project-1", "token": KEY}
@@ -85,7 +91,12 @@ class Anthropic(Dialect):
 
     provider = "anthropic"
     model_name = "claude-sonnet-4-5"
-    stops: ClassVar = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}  # fmt: skip
+    stops: ClassVar = {
+        "stop": "end_turn",
+        "length": "max_tokens",
+        "tool_calls": "tool_use",
+        "content_filter": "refusal",
+    }
     refusals: ClassVar = {
         "denied": _anthropic_error(401, "authentication_error", f"invalid x-api-key {KEY}"),
         "busy": _anthropic_error(429, "rate_limit_error", "This request would exceed your rate limit", **_AFTER_7_S),
@@ -94,6 +105,7 @@ class Anthropic(Dialect):
         "filtered": _anthropic_error(400, "invalid_request_error", "Output blocked by content filtering policy"),
         "rejected": _anthropic_error(400, "invalid_request_error", "top_p: range: 0..1"),
     }
+    trouble = _named("error", error={"type": "overloaded_error", "message": "Overloaded"})
     usage: ClassVar[Json] = {
         "input_tokens": PROMPT - CACHED,
         "cache_creation_input_tokens": 0,
@@ -148,10 +160,6 @@ class Anthropic(Dialect):
         return request.headers["x-api-key"]
 
 
-def _named(name: str, **fields: Any) -> bytes:
-    return b"event: " + name.encode() + b"\n" + event({"type": name, **fields})
-
-
 def _result_text(content: Any) -> str:
     return content if isinstance(content, str) else " ".join(part["text"] for part in content)
 
@@ -180,6 +188,7 @@ class Gemini(Dialect):
         ),
         "rejected": _gemini_error(400, "INVALID_ARGUMENT", "Unable to submit request: topP must be below 1."),
     }  # fmt: skip
+    trouble = event({"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}})
     usage: ClassVar[Json] = {
         "promptTokenCount": PROMPT,
         "cachedContentTokenCount": CACHED,
@@ -243,6 +252,19 @@ def _bedrock_error(status: int, kind: str, message: str, **headers: str) -> Refu
     return Refusal(status, {"message": message}, {"x-amzn-errortype": f"{kind}:http://internal.amazon.com/", **headers})
 
 
+def frame(name: str, payload: Json, *, kind: str = "event") -> bytes:
+    """One frame of `application/vnd.amazon.eventstream`."""
+    fields = {":message-type": kind, f":{kind}-type": name, ":content-type": "application/json"}
+    headers = b"".join(
+        bytes([len(key)]) + key.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for key, value in fields.items()
+    )
+    data = orjson.dumps(payload)
+    prelude = struct.pack(">II", 16 + len(headers) + len(data), len(headers))
+    begun = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + data
+    return begun + struct.pack(">I", zlib.crc32(begun))
+
+
 class Bedrock(Dialect):
     """Converse, signed; a stream is made of Amazon's binary frames."""
 
@@ -259,6 +281,7 @@ class Bedrock(Dialect):
         "context": _bedrock_error(400, "ValidationException", "Input is too long for requested model."),
         "rejected": _bedrock_error(400, "ValidationException", "The value at inferenceConfig.topP must be below 1"),
     }
+    trouble = frame("throttlingException", {"message": "Too many requests"}, kind="exception")
     usage: ClassVar[Json] = {
         "inputTokens": PROMPT - CACHED,
         "cacheReadInputTokens": CACHED,
@@ -320,16 +343,3 @@ class Bedrock(Dialect):
 
 def _bedrock_image(image: Json) -> str:
     return f"data:image/{image['format']};base64,{image['source']['bytes']}"
-
-
-def frame(name: str, payload: Json, *, kind: str = "event") -> bytes:
-    """One frame of `application/vnd.amazon.eventstream`."""
-    fields = {":message-type": kind, f":{kind}-type": name, ":content-type": "application/json"}
-    headers = b"".join(
-        bytes([len(key)]) + key.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-        for key, value in fields.items()
-    )
-    data = orjson.dumps(payload)
-    prelude = struct.pack(">II", 16 + len(headers) + len(data), len(headers))
-    begun = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + data
-    return begun + struct.pack(">I", zlib.crc32(begun))

@@ -19,7 +19,8 @@ class FakeKeys:
 
 
 @pytest.mark.parametrize(
-    "headers", [{b"authorization": b"Bearer ck-right"}, {b"authorization": b"bearer  ck-right "}, {b"x-api-key": b"ck-right"}]
+    "headers",
+    [{b"authorization": b"Bearer ck-right"}, {b"authorization": b"bearer  ck-right "}, {b"x-api-key": b"ck-right"}],
 )
 def test_a_key_names_its_caller(headers: dict[bytes, bytes]) -> None:
     assert find_caller(headers, FakeKeys()) == a_caller()

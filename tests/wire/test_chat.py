@@ -59,7 +59,14 @@ def test_no_model_means_auto() -> None:
         user([{"type": "text", "text": "x", "annotations": ["CANARY"]}]),
         {"messages": [{"role": "system", "content": "CANARY"}, {"role": "user", "content": "x"}]},
         {"messages": [{"role": "user", "name": "CANARY", "content": "x"}]},
-        {"messages": [{"role": "assistant", "tool_calls": [{"id": "call_1", "function": {"name": "f", "arguments": "CANARY"}}]}]},
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": "call_1", "function": {"name": "f", "arguments": "CANARY"}}],
+                }
+            ]
+        },
         {"messages": [{"role": "tool", "tool_call_id": "CANARY", "content": "x"}]},
         {"messages": [{"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "CANARY"}]}]},
         {"messages": [{"role": "assistant", "refusal": "CANARY", "content": None}]},
@@ -138,7 +145,11 @@ def test_a_wrong_field_is_named(body: object, param: str | None) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )

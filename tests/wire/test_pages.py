@@ -76,10 +76,10 @@ def route(gateway: Running, headers: dict[str, str] | None = None, **body: objec
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_models_are_those_configured_and_auto(keyed: Keyed) -> None:
+def test_the_models_are_those_configured_auto_and_the_built_in_embedding(keyed: Keyed) -> None:
     listed = parsed(keyed.get("/v1/models"))
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["auto", "small", "team/large"]
+    assert [model["id"] for model in listed["data"]] == ["auto", "small", "team/large", "cauce-static-128"]
     assert {model["object"] for model in listed["data"]} == {"model"}
     assert listed["data"][2]["cauce"] == {"zone": "world", "kind": "llm", "model": "large-1"}
 
@@ -163,7 +163,7 @@ def test_health_is_the_processs_and_readiness_that_of_its_parts(keyed: Keyed) ->
     assert parsed(get(keyed.gateway, "/healthz")) == {"status": "ok", "version": __version__}
     ready = parsed(get(keyed.gateway, "/readyz"))
     assert ready["status"] == "ready"
-    assert ready["models"] == {"small": "premises", "team/large": "world"}
+    assert ready["models"] == {"small": "premises", "team/large": "world", "cauce-static-128": "premises"}
     assert ready["policy"].startswith("default@")
     assert ready["cloud"] == "up"
 
