@@ -34,6 +34,7 @@ _MAX_GRAMS: Final = 256
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _LONG: Final = 1_800  # characters; of a longer text the paragraphs at its two ends are read
 _END: Final = 800
+_QUESTION: Final = 300
 _GLANCE: Final = 200  # of what was pasted
 _BEGINNING: Final = 120
 _ASK_CLASSES: Final = (
@@ -66,6 +67,8 @@ def focus(text: str) -> str:
     head, _, after = text[:_END].partition("\n\n")
     before, _, tail = text[-_END:].rpartition("\n\n")
     first, last = _asks(head), _asks(tail)
+    if first == last:  # a short paragraph is the question, a long one what it is about
+        first, last = len(head) <= _QUESTION < len(tail), len(tail) <= _QUESTION < len(head)
     if first and not last:
         return f"{head}\n{after[:_GLANCE]}"
     if last and not first:

@@ -36,7 +36,7 @@ routes:
   broken: {{try: [{rungs("cut")}], mode: streamed, cache: false}}
   wrong: {{try: [{rungs("reject")}], cache: false}}
   failing: {{try: [{rungs("fail")}], cache: false}}
-rules: []
+rules: [{{name: copied, when: {{}}, use: nearest, shadow: world-poor}}]
 default: nearest
 aliases: {{gpt-4o: world-good}}
 """

@@ -199,7 +199,7 @@ def _signals(signals: Signals, requested: str) -> str:
     return _json(
         {
             "slm_success": signals.slm_success,
-            "gain": signals.gain,
+            "gain": round(signals.gain, 4),
             "stay_score": signals.stay_score,
             "task": signals.task,
             "domain": signals.domain,

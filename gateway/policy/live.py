@@ -48,6 +48,8 @@ class LivePolicy:
         self._seen = self._read = signature(file)
         self._policy = load_policy(file)
         self._files = tuple(Path(name) for name in self._policy.files)
+        if len(self._files) > 1:
+            self._read = ()  # what it includes was not known before it was read: read once more
 
     def current(self) -> Policy:
         """The policy in force now."""

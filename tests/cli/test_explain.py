@@ -89,6 +89,18 @@ def test_a_counter_example_of_check_is_run_as_it_stands() -> None:
     assert requested == "gpt"
 
 
+@pytest.mark.parametrize(
+    ("language", "article"),
+    [("es", "RGPD art. 4.15, 9.1; LOPDGDD art. 9"), ("en", "GDPR art. 4(15), 9(1); LOPDGDD art. 9")],
+)
+def test_each_kind_that_was_found_comes_with_its_article(policy: Path, language: str, article: str) -> None:
+    asked = ("--policy", policy, "--signals", "{data: special, data_kinds: [health, identity]}", "--lang", language)
+    kinds = orjson.loads(explain(*asked, "--json").output)["kinds"]
+    assert [kind["kind"] for kind in kinds] == ["health", "identity"]
+    assert kinds[0]["article"].startswith(article)
+    assert article in " ".join(explain(*asked).output.split())
+
+
 @pytest.mark.parametrize(("language", "words"), [("es", "la regla pide"), ("en", "the rule asks for")])
 def test_the_explanation_is_in_the_language_asked_for(policy: Path, language: str, words: str) -> None:
     result = explain("--policy", policy, "--signals", "{}", "--lang", language)

@@ -1,4 +1,4 @@
-"""Canaries, shadows and sticky rules: what a policy does with a share of the conversations, or with one that goes on."""
+"""Canaries, shadows and sticky rules: what a policy does with some of the conversations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def test_several_canaries_share_what_they_say_and_overlap_nowhere() -> None:
 def test_a_canary_is_proved_like_any_rung_and_its_counter_example_says_the_lot() -> None:
     result = proof("{name: r, when: {task: faq}, use: local, canary: {cloud: 5%}}")
     assert result.guarantees[0].counter_example == {
-        "data": "personal", "task": "faq", "draw": 0.01, "rule": "r", "route": "cloud", "model": "large", "zone": "world",
+        "data": "personal", "task": "faq", "draw": 0.01,
+        "rule": "r", "route": "cloud", "model": "large", "zone": "world",
     }  # fmt: skip
     assert "rung 'llm' (large) of its canary 'cloud' is in world" in result.errors[0].message
     assert not proof(f"{STAYS}\n{{name: r, when: {{task: faq}}, use: local, canary: {{cloud: 5%}}}}").errors
@@ -98,7 +99,8 @@ def test_a_request_that_names_its_model_has_no_shadow() -> None:
 def test_a_shadow_is_proved_like_any_rung() -> None:
     result = proof("{name: r, when: {task: faq}, use: local, shadow: {to: llm, share: 2%}}")
     assert result.guarantees[0].counter_example == {
-        "data": "personal", "task": "faq", "draw": 0.98, "rule": "r", "shadow": "llm", "model": "large", "zone": "world",
+        "data": "personal", "task": "faq", "draw": 0.98,
+        "rule": "r", "shadow": "llm", "model": "large", "zone": "world",
     }  # fmt: skip
     assert "its shadow 'llm' (large) is in world" in result.errors[0].message
     assert not proof(f"{STAYS}\n{{name: r, when: {{task: faq}}, use: local, shadow: llm}}").errors
@@ -197,7 +199,8 @@ def test_a_sticky_rule_without_a_large_model_keeps_nothing_and_is_noted() -> Non
             "shadow: {to: llm, share: 2%}",
             {"draw": 0.99},
             "es",
-            "se cumple: task = faq; una copia del 2 % de las conversaciones va a llm tras la respuesta, también de esta",
+            "se cumple: task = faq; "
+            "una copia del 2 % de las conversaciones va a llm tras la respuesta, también de esta",
         ),
         (
             "sticky: conversation",

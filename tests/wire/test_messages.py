@@ -191,6 +191,12 @@ def test_a_stream_has_anthropics_events_in_their_order() -> None:
     assert_golden("message_stream.txt", spoken(DOOR, stream("Let me", " look.", calls=2)))
 
 
+def test_the_last_event_waits_for_the_end_which_waits_for_the_ledger() -> None:
+    blocks = stream("Let me", " look.", calls=1)
+    assert "message_stop" not in spoken(DOOR, blocks[:-1])
+    assert events_of(spoken(DOOR, blocks))[-1]["type"] == "message_stop"
+
+
 def test_however_a_stream_is_cut_into_blocks_it_says_the_same() -> None:
     blocks = stream("Let me", " look.", calls=2)
     assert spoken(DOOR, [b"".join(blocks)]) == spoken(DOOR, blocks)

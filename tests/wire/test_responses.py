@@ -136,6 +136,12 @@ def test_a_stream_has_the_events_of_the_api_in_their_order() -> None:
     assert_golden("response_stream.txt", dated(spoken(DOOR, stream("Let me", " look.", calls=2))))
 
 
+def test_the_last_event_waits_for_the_end_which_waits_for_the_ledger() -> None:
+    blocks = stream("Let me", " look.", calls=1)
+    assert "response.completed" not in spoken(DOOR, blocks[:-1])
+    assert events_of(spoken(DOOR, blocks))[-1]["type"] == "response.completed"
+
+
 def test_however_a_stream_is_cut_into_blocks_it_says_the_same() -> None:
     blocks = stream("Let me", " look.", calls=2)
     assert dated(spoken(DOOR, [b"".join(blocks)])) == dated(spoken(DOOR, blocks))
