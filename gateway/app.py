@@ -68,7 +68,7 @@ _CLOUD_VALUES = {Cloud.UP: 1.0, Cloud.DEGRADED: 0.5, Cloud.DOWN: 0.0}
 
 
 def policy_file(settings: Settings, named: Path | None = None) -> Path:
-    """The policy in force: the one named, the one in cauce.yaml, `policies/default.yaml` here, or the shipped default."""
+    """The policy to follow: the one named, that of cauce.yaml, `policies/default.yaml` here, or the shipped default."""
     if named is not None:
         return named
     if settings.policy:
@@ -199,7 +199,7 @@ class Gateway:
                 return
 
     async def start(self) -> None:
-        """Ask each upstream whether it is there, which also starts the embedded one; keys are read again from here on."""
+        """Ask each upstream whether it is there, which also starts the embedded one; follow keys and policy."""
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:

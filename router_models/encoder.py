@@ -1,9 +1,10 @@
 """Text to tokens and static embedding rows: read once a text, used by the difficulty and the privacy model.
 
-A token is a whole word where the vocabulary knows it (a dictionary look-up), else the word's SentencePiece
-pieces (`sentencepiece` gives those of `tokenizers` in half the time and a fifth of the memory). Splitting words ourselves is four times as fast as the tokenizer's own pass over the text, reads
-`foo(bar)` and the word after a line break as words, and finds more translations (xquad es to en, first hit:
-0.87 against 0.81 with 128 dimensions; `train/table.py` has the figures).
+A token is a whole word where the vocabulary knows it (a dictionary look-up), else the word's SentencePiece pieces
+(`sentencepiece` gives those of `tokenizers` in half the time and a fifth of the memory). Splitting words ourselves is
+four times as fast as a tokenizer's own pass over the text, reads `foo(bar)` and the word after a line break as words,
+and finds more translations (xquad es to en, first hit: 0.87 against 0.81 with 128 dimensions; `train/table.py` has the
+figures).
 """
 
 from __future__ import annotations

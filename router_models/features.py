@@ -1,8 +1,7 @@
 """What the difficulty model sees of a query: its shape in numbers, beside the mean of its word vectors.
 
 Counts are made by C code over bytes, regular expressions and token ids, never letter by letter in Python. Nothing here
-depends on a capital letter or an accent, so that shouting or a phone's keyboard does not change a route. Word classes are
-the same in every language they are written for: that is what keeps the scores of a question and its translation together.
+depends on a capital letter or an accent, so that shouting or a phone's keyboard does not change a route.
 """
 
 from __future__ import annotations
@@ -16,61 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router_models.encoder import Encoder, Floats, Tokens
-
-# Word classes, Spanish and English first. Only words that are one piece of the vocabulary count.
-LEXICON: dict[str, str] = {
-    "fact": "what which who whom whose when where que qué cual cuál cuales cuáles quien quién quienes cuando cuándo donde dónde "
-    "quel quelle qui quand où was wer wann wo welche welcher qual quem quando onde chi dove quale",
-    "why": "why how explain por qué cómo como porqué porque explica explícame explicar razona pourquoi comment explique warum wie "
-    "erkläre perché spiega perquè",
-    "amount": "many much total each per every average percent percentage cost costs sum remaining left twice half times cuanto cuánto "
-    "cuanta cuánta cuantos cuántos cuantas cuántas cada media promedio porcentaje cuesta total suma quedan doble mitad veces "
-    "combien chaque wie viele jeder quanto quantos quanti",
-    "not": "not except never none neither nor no without least false incorrect unless excepto ni nunca ninguno ninguna sin menos "
-    "falso falsa incorrecta incorrecto salvo tampoco nada jamais aucun sans nicht kein ohne",
-    "write": "write draft compose poem story essay letter blog post article slogan email mail speech tweet create invent "
-    "escribe redacta redáctame escríbeme redactar escribir poema cuento relato historia ensayo carta artículo eslogan correo "
-    "discurso crea inventa haz hazme écris rédige schreibe verfasse scrivi escreva",
-    "rewrite": "rewrite rephrase paraphrase formal tone proofread improve shorter grammar reescribe reformula corrige mejora "
-    "tono ortografía acorta informal reescribir corregir ton reformule",
-    "translate": "translate translation traduce tradúceme traducir traducción traduis übersetze traduza traduci english spanish "
-    "french german italian portuguese inglés ingles español espanol francés frances alemán aleman italiano portugués catalán "
-    "gallego euskera valenciano",
-    "summarize": "summarize summarise summary tldr bullet bullets resume resúmeme resumen resumir resume síntesis sintetiza "
-    "puntos résumé résume zusammenfassung riassumi",
-    "classify": "classify classification label category categories sentiment positive negative neutral spam intent clasifica clasificar "
-    "etiqueta categoría categorias categorías sentimiento positiva positivo negativa negativo neutra neutro intención urgente",
-    "extract": "extract list fields json csv table names dates extrae extraer saca lista campos nombres fechas tabla importes "
-    "devuelve identify identifica mentioned extrais",
-    "reason": "prove proof derive show demonstrate argue analyze analyse evaluate compare contrast assess trade justify infer deduce "
-    "implies therefore logic paradox hypothesis demuestra demostrar deduce deriva razona argumenta analiza analizar evalúa "
-    "compara comparar justifica contrasta hipótesis lógica paradoja implica démontre analysiere beweise",
-    "plan": "design plan strategy architecture roadmap optimize optimise optimal scale migrate migration budget scenario diseña "
-    "diseñar planifica plan estrategia arquitectura optimiza optimizar óptimo óptima escalar migrar migración presupuesto "
-    "escenario propon propón roadmap",
-    "code": "function python java javascript sql regex code program script bug error api class method array string query "
-    "loop compile algorithm async función código programa consulta clase método algoritmo bucle html css docker kubernetes git "
-    "linux bash typescript rust react endpoint assert return def input output",
-    "math": "equation integral derivative matrix theorem probability triangle function polynomial vector limit solve calculate compute "
-    "find determine ecuación integral derivada matriz teorema probabilidad triángulo polinomio vector límite resuelve calcula "
-    "halla determina modulo prime integer real roots angle radius velocity mass energy force velocidad masa energía fuerza",
-    "limit": "must should exactly only least most words sentences paragraphs maximum minimum strictly avoid include ensure "
-    "debe deben exactamente solo sólo máximo mínimo palabras frases párrafos evita incluye asegúrate líneas lines",
-    "service": "my account card order bill invoice refund password cancel open hours delivery return shipping phone app store "
-    "appointment mi cuenta tarjeta pedido factura devolución contraseña cancelar horario abrís envío devolver tienda cita "
-    "reserva tarifa línea router móvil quiero puedo need want can activar saldo",
-    "law": "law court contract plaintiff defendant statute liability jurisdiction ley tribunal contrato demandante demandado "
-    "responsabilidad artículo jurisdicción cláusula sentencia recurso rgpd gdpr",
-    "health": "patient disease symptoms treatment dose blood diagnosis paciente enfermedad síntomas tratamiento dosis sangre "
-    "diagnóstico médico doctor cell cells gene protein",
-    "recommend": "recommend suggest suggestion best ideas idea gift options advice recomienda recomiéndame sugiere sugiéreme mejor "
-    "mejores ideas regalo opciones consejo consejos recommande empfiehl",
-    "polite": "please thanks thank hi hello hey dear kindly por favor gracias hola buenas buenos días tardes saludos oye bonjour merci bitte",
-    "hedge": "if suppose assume given although however whereas unless because then si suponga supón dado aunque embargo entonces "
-    "mientras además",
-    "person": "i you he she they we me him her yo tú él ella ellos nosotros usted me te se je il elle ich er sie",
-}
-_FUNCTION = "a an the of to in on for with and or is are de la el los las en para con y o es son un una del al le les des du et der die das und"
+from router_models.lexicon import FUNCTION_WORDS, LEXICON
 
 _DIGITS, _MATHS, _CODE, _STOPS, _QUOTES, _SPACES, _BRACKETS = range(7)
 _GROUPS = ("0123456789", "=+*/^<>%~|\\$", "{}[]_;`#@&", ".,:!?¿¡", "\"'«»", " \t\n\r", "()")
@@ -80,16 +25,20 @@ _OPTION = re.compile(r"^[ \t]*\(?[A-Ja-j][.)][ \t]*(.*)$", re.M)
 _BULLET = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]", re.M)
 _LATEX = re.compile(r"\\[A-Za-z]+|\$[^$\n]+\$")
 _ROMAN = re.compile(r"\b(?:II|III|IV)\b\.?")
-_CODE_LINE = re.compile(r"^[ \t]*(?:def |class |import |from \w+ import|for .*:$|if .*:$|return\b|assert |SELECT |function |const |let |var |public |#include|</?\w+>)", re.M)
+_CODE_LINE = re.compile(
+    r"^[ \t]*(?:def |class |import |from \w+ import|for .*:$|if .*:$|return\b|assert |SELECT |function |const |let |"
+    r"var |public |#include|</?\w+>)",
+    re.M,
+)
 _SENTENCE = re.compile(r"[.!?…]+(?=\s|$)")
 _BLANK = re.compile(r"_{2,}|\[[A-Z_]+\]")
 
 NUMBERS = (
-    "chars", "tokens", "words_per_line", "lines", "word_length", "digit_share", "maths_share", "code_share", "stop_share",
-    "quote_share", "bracket_share", "other_share", "numbers", "largest_number", "decimals", "options", "option_length",
-    "option_spread", "numeric_options", "bullets", "latex", "roman", "code_lines", "sentences", "sentence_length", "blanks",
-    "questions", "question_last", "ask_tokens", "rarity", "rarity_top", "spread", "unknown", "distinct", "function_share",
-    "norm", "single_word",
+    "chars", "tokens", "words_per_line", "lines", "word_length", "digit_share", "maths_share", "code_share",
+    "stop_share", "quote_share", "bracket_share", "other_share", "numbers", "largest_number", "decimals", "options",
+    "option_length", "option_spread", "numeric_options", "bullets", "latex", "roman", "code_lines", "sentences",
+    "sentence_length", "blanks", "questions", "question_last", "ask_tokens", "rarity", "rarity_top", "spread",
+    "unknown", "distinct", "function_share", "norm", "single_word",
 )  # fmt: skip
 NAMES = NUMBERS + tuple(f"has_{name}" for name in LEXICON) + tuple(f"first_{name}" for name in LEXICON)
 SIZE = len(NAMES)
@@ -165,7 +114,7 @@ def _byte_groups() -> Floats:
 
 def _token_classes(encoder: Encoder) -> npt.NDArray[np.uint8]:
     table = np.zeros((encoder.size, len(LEXICON) + 1), np.uint8)
-    for column, words in enumerate((*LEXICON.values(), _FUNCTION)):
+    for column, words in enumerate((*LEXICON.values(), FUNCTION_WORDS)):
         for word in words.split():
             for form in {word, without_accents(word)}:
                 ids = encoder.encode(form).ids

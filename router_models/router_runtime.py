@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from router_models.courtesy import plain
 from router_models.encoder import Encoder, Floats, Ids
-from router_models.features import LEXICON, SIZE, Features
+from router_models.features import SIZE, Features
+from router_models.lexicon import LEXICON
 
 VERSION: Final = "1"
 FILES: Final = ("router.onnx", "router.json")

@@ -73,9 +73,9 @@ def an_attempt(model: Model = SMALL, prompt: int = 10, completion: int = 5, **ch
 def an_entry(request_id: str = "req_1", **changes: Any) -> Entry:
     """A ledger entry of a request that a small model answered."""
     entry = Entry(
-        request_id, NOON_NS // 1000, "anonymous", "", "", "[]", "chat", 0, "default", "abc123", "default", "small-first",
-        "small", "premises", "public", "[]", "faq", "general", "en", "ok", 200, "", "miss", 0, 10, 0, 5, 0, 0, 1_000, 9_000,
-        "large", 500_000, 300, None, "{}",
+        request_id, NOON_NS // 1000, "anonymous", "", "", "[]", "chat", 0, "default", "abc123", "default",
+        "small-first", "small", "premises", "public", "[]", "faq", "general", "en", "ok", 200, "", "miss", 0,
+        10, 0, 5, 0, 0, 1_000, 9_000, "large", 500_000, 300, None, "{}",
     )  # fmt: skip
     return dataclasses.replace(entry, **changes)
 

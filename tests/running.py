@@ -58,7 +58,12 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, config: str, *, policy: str | None = None, environ: Mapping[str, str] | None = None, port: int | None = None
+    folder: Path,
+    config: str,
+    *,
+    policy: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Running]:
     """Run `cauce serve` with this cauce.yaml (and this policy, else the default one) until the block ends.
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import orjson
 import pytest
 from hypothesis import given
@@ -34,7 +36,7 @@ def test_a_stream_split_anywhere_decodes_the_same(cuts: list[int], newline: byte
     stream = STREAM.replace(b"\n", newline)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     aligner = Aligner()
-    blocks = [aligner.feed(stream[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    blocks = [aligner.feed(stream[a:b]) for a, b in itertools.pairwise(edges)]
     assert decoded(b"".join(blocks) + aligner.rest) == decoded(STREAM)
     for block in filter(None, blocks):
         assert block.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
@@ -96,7 +98,11 @@ def test_done_is_kept_back_until_the_ledger_is_written() -> None:
 
 def test_details_of_usage_are_read() -> None:
     relay = Relay(include_usage=False)
-    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": 7}, "completion_tokens_details": {"reasoning_tokens": 3}}
+    usage = {
+        **USAGE,
+        "prompt_tokens_details": {"cached_tokens": 7},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
     relay.feed(usage_event(usage=usage))
     assert relay.usage == Usage(57, 20, cached_tokens=7, reasoning_tokens=3)
 

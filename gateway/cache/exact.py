@@ -19,7 +19,14 @@ def exact_key(inbound: Inbound, signals: Signals, decision: Decision) -> bytes:
         body = {name: value for name, value in body.items() if name not in _NOT_ANSWERING}
     digest = hashlib.blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=24)
     caller = inbound.caller
-    for field in (caller.id, caller.team, signals.data.label, decision.policy_revision, decision.rule, decision.route.name):
+    for field in (
+        caller.id,
+        caller.team,
+        signals.data.label,
+        decision.policy_revision,
+        decision.rule,
+        decision.route.name,
+    ):
         digest.update(b"\x00" + field.encode())
     for model in decision.ladder:
         digest.update(b"\x01" + model.encode())

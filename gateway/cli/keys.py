@@ -32,11 +32,13 @@ def command() -> None:
 @click.option("--app", default="", help="Which application.")
 @click.option("--tag", "tags", multiple=True, help="A cost tag; may be given several times.")
 @click.option("--models", help="Models, aliases or `auto` that it may ask for, separated by commas; none: any.")
-@click.option("--data-class", type=click.Choice([c.label for c in DataClass]), default="public", help="At least this class.")
+@click.option(
+    "--data-class", type=click.Choice([c.label for c in DataClass]), default="public", help="At least this class."
+)
 @click.option("--expires", help="When it ends: a date (2027-01-31) or a time from now (12h, 30d, 8w).")
 @_CONFIG
 @_JSON
-def create(  # noqa: PLR0913 - one parameter an option
+def create(  # noqa: PLR0913, PLR0917 - one parameter an option
     team: str,
     app: str,
     tags: tuple[str, ...],
@@ -69,7 +71,9 @@ def list_(config: Path | None, as_json: bool) -> None:
     table = Table("id", "team", "app", "tags", "models", "created", "expires", "state")
     for key in stored:
         row = _row(key)
-        table.add_row(*(_cell(row[name]) for name in ("id", "team", "app", "tags", "models", "created", "expires", "state")))
+        table.add_row(
+            *(_cell(row[name]) for name in ("id", "team", "app", "tags", "models", "created", "expires", "state"))
+        )
     Console().print(table)
 
 
@@ -92,7 +96,9 @@ def _expiry(value: str | None) -> int | None:
     try:
         end = dt.datetime.fromisoformat(value)
     except ValueError:
-        raise click.BadParameter("expected a date such as 2027-01-31, or a time such as 30d", param_hint="--expires") from None
+        raise click.BadParameter(
+            "expected a date such as 2027-01-31, or a time such as 30d", param_hint="--expires"
+        ) from None
     if end.tzinfo is None:
         end = end.replace(tzinfo=dt.UTC)
     if end.timestamp() <= time.time():
@@ -118,7 +124,11 @@ def _row(key: StoredKey) -> dict[str, object]:
 
 
 def _moment(microseconds: int | None) -> str | None:
-    return None if microseconds is None else dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat(timespec="seconds")
+    return (
+        None
+        if microseconds is None
+        else dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat(timespec="seconds")
+    )
 
 
 def _cell(value: object) -> str:

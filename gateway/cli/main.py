@@ -12,8 +12,8 @@ import click
 # Before numpy is imported: matrices of one query are small, and a thread for each core costs memory and time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from gateway import __version__  # noqa: E402
-from gateway.errors import CauceError, ConfigError  # noqa: E402
+from gateway import __version__
+from gateway.errors import CauceError, ConfigError
 
 # command: what `cauce --help` says of it. The module is `gateway.cli.COMMAND` and holds `command`.
 COMMANDS = {

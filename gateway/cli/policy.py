@@ -138,7 +138,7 @@ def put_in_force(text: str, file: Path, settings: Settings, *, title: str, revis
             handle.write(text)
         if file.exists():
             shutil.copymode(file, scratch)
-        os.replace(scratch, file.resolve())  # a link stays one
+        Path(scratch).replace(file.resolve())  # a link stays one
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise

@@ -36,8 +36,10 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 )
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
-def command(by: str, month: str | None, since: str | None, form: str, as_json: bool, config: Path | None) -> None:  # noqa: PLR0913
-    """What was spent and saved. Money in JSON and CSV is integer nano-USD; unknown costs are said, never counted as 0."""
+def command(  # noqa: PLR0913, PLR0917 - one parameter an option
+    by: str, month: str | None, since: str | None, form: str, as_json: bool, config: Path | None
+) -> None:
+    """What was spent and saved. Money in JSON and CSV is integer nano-USD; an unknown cost is said, never a 0."""
     settings = load_settings(config)
     zone = ZoneInfo(settings.time_zone)
     names = tuple(name.strip() for name in by.split(",") if name.strip())
@@ -53,6 +55,7 @@ def command(by: str, month: str | None, since: str | None, form: str, as_json: b
 
 
 def read_period(month: str | None, since: str | None, zone: ZoneInfo) -> Period:
+    """The period that `--month` or `--since` names."""
     if month and since:
         raise click.UsageError("--month and --since cannot go together")
     if month:
@@ -78,7 +81,9 @@ def _csv(rows: list[dict[str, Any]]) -> None:
 
 def _table(rows: list[dict[str, Any]], by: tuple[str, ...]) -> None:
     columns = ["request", "time", "model", "route", "data_class", "outcome"] if "request" in by else list(by)
-    table = Table(*columns, "requests", "tokens in", "tokens out", "cost USD", "baseline USD", "saved USD", "cost unknown")
+    table = Table(
+        *columns, "requests", "tokens in", "tokens out", "cost USD", "baseline USD", "saved USD", "cost unknown"
+    )
     for row in rows:
         table.add_row(
             *(str(row[name]) or "-" for name in columns),

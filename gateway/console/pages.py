@@ -28,7 +28,7 @@ _WORDS: Final = {
         "more": "More",
     },
     "es": {
-        "lead": "Cada consulta va al modelo más pequeño que la responde bien; los datos personales, solo adonde pueden ir.",
+        "lead": "Cada consulta va al modelo más pequeño que la responde bien; los datos personales, solo adonde deben.",
         "try_it": "Pruébalo",
         "models": "Modelos",
         "name": "Nombre",

@@ -18,7 +18,7 @@ SHADOW: Final = "shadow"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request. Times are microseconds, of the epoch (UTC) or of duration; money is nano-USD, nothing when unknown."""
+    """One request. Times are microseconds, of the epoch (UTC) or a duration's; money is nano-USD, None if unknown."""
 
     request_id: str
     time_us: int
@@ -199,7 +199,7 @@ def _signals(signals: Signals, requested: str) -> str:
     return _json(
         {
             "slm_success": signals.slm_success,
-            "gain": round(signals.gain, 4),
+            "gain": signals.gain,
             "stay_score": signals.stay_score,
             "task": signals.task,
             "domain": signals.domain,

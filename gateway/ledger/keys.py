@@ -1,7 +1,7 @@
 """Callers' keys: made here, shown once, kept only as a hash.
 
-A key is 256 random bits, so a plain SHA-256 cannot be guessed back; the look-up goes by digest, whose timing tells nothing
-of the key.
+A key is 256 random bits, so a plain SHA-256 cannot be guessed back; the look-up goes by digest, whose timing tells
+nothing of the key.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def revoke_key(engine: Engine, key_id: str) -> bool:
     """Revoke a key; false when there is none of that id that still opens anything."""
     with engine.begin() as connection:
         done = connection.execute(
-            update(keys).where(keys.c.id == key_id, keys.c.revoked_us.is_(None)).values(revoked_us=time.time_ns() // 1000)
+            update(keys)
+            .where(keys.c.id == key_id, keys.c.revoked_us.is_(None))
+            .values(revoked_us=time.time_ns() // 1000)
         )
     return done.rowcount > 0
 
@@ -155,4 +157,3 @@ class KeyRing:
             self._by_hash = dict(_rows(self._engine))
         except SQLAlchemyError as error:
             _log.error("keys could not be read, the last ones stay: %s", type(error).__name__)
-

@@ -176,7 +176,7 @@ def _seed_version() -> str:
 
 
 def load_prices(file: Path) -> dict[str, tuple[Price, ...]]:
-    """The operator's prices: `gpt-4.1: {prompt: 2.0, cached: 0.5, completion: 8.0, from: 2026-01-01, source: contract}`.
+    """The operator's prices: `gpt-4.1: {prompt: 2, cached: 0.5, completion: 8, from: 2026-01-01, source: contract}`.
 
     USD a million tokens; a list of such entries gives a model several dated prices. YAML or JSON. Raises `ConfigError`.
     """

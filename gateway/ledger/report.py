@@ -73,8 +73,10 @@ def _where(period: Period) -> ColumnElement[bool]:
 def _saved() -> ColumnElement[Any]:
     """What was saved where both figures are known: a request without them adds nothing, and is counted as unknown."""
     return case(
-        (and_(_BILLED.c.baseline_nano_usd.is_not(None), _BILLED.c.cost_nano_usd.is_not(None)),
-         _BILLED.c.baseline_nano_usd - _BILLED.c.cost_nano_usd),
+        (
+            and_(_BILLED.c.baseline_nano_usd.is_not(None), _BILLED.c.cost_nano_usd.is_not(None)),
+            _BILLED.c.baseline_nano_usd - _BILLED.c.cost_nano_usd,
+        ),
     )
 
 
@@ -141,13 +143,26 @@ def _by_request(engine: Engine, period: Period, zone: ZoneInfo) -> list[dict[str
         rows = list(connection.execute(_whole(period)).mappings())
         for call in connection.execute(calls.order_by(attempts.c.request_id, attempts.c.number)).mappings():
             by_request.setdefault(call["request_id"], []).append(
-                {name: value for name, value in call.items() if name != "request_id"}
+                {str(name): value for name, value in call.items() if name != "request_id"}  # SQLAlchemy's are no plain texts
             )
     return [_request_row(row, by_request.get(row["request_id"], []), zone) for row in rows]
 
 
 def _request_row(row: Any, calls: list[dict[str, Any]], zone: ZoneInfo) -> dict[str, Any]:
-    shown = ("caller", "team", "app", "model", "route", "rule", "data_class", "zone", "outcome", "status", "code", "cache")
+    shown = (
+        "caller",
+        "team",
+        "app",
+        "model",
+        "route",
+        "rule",
+        "data_class",
+        "zone",
+        "outcome",
+        "status",
+        "code",
+        "cache",
+    )
     result = {
         "request": row["request_id"],
         "time": dt.datetime.fromtimestamp(row["time_us"] / 1e6, zone).isoformat(timespec="milliseconds"),

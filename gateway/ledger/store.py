@@ -145,9 +145,7 @@ class Ledger:
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
-    def append(
-        self, entry: Entry, rows: Sequence[AttemptEntry], audit: Record | None = None
-    ) -> asyncio.Future[None]:
+    def append(self, entry: Entry, rows: Sequence[AttemptEntry], audit: Record | None = None) -> asyncio.Future[None]:
         """Hand an entry to the writer; the future is done when it is committed, its audit record with it."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()

@@ -83,7 +83,9 @@ erasures = Table(
     Column("time_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("subject", "time_us"),
 )
-alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))  # alembic's own
+alembic_version = Table(
+    "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
+)  # alembic's own
 
 
 def insert_many(engine: Engine, table: Table) -> str:

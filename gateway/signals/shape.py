@@ -27,10 +27,14 @@ def outline(inbound: Inbound) -> Shape:
     """The shape of a request."""
     characters = sum(len(part.text) for part in inbound.parts)
     opaque = inbound.opaque
-    tokens = int(characters / _CHARS_PER_TOKEN) + _TOKENS_PER_MESSAGE * len(inbound.parts) + _TOKENS_PER_IMAGE * len(opaque)
+    tokens = (
+        int(characters / _CHARS_PER_TOKEN) + _TOKENS_PER_MESSAGE * len(inbound.parts) + _TOKENS_PER_IMAGE * len(opaque)
+    )
     modality = next((kind for kind in ("file", "audio", "image") if kind in opaque), "text") if opaque else "text"
     body = inbound.body
-    return Shape(tokens, modality, bool(body.get("tools") or body.get("functions")), _asks_json(body.get("response_format")))
+    return Shape(
+        tokens, modality, bool(body.get("tools") or body.get("functions")), _asks_json(body.get("response_format"))
+    )
 
 
 def _asks_json(response_format: object) -> bool:

@@ -89,11 +89,13 @@ class Targets:
     def of(cls, rows: Sequence[Row]) -> Targets:
         """From rows."""
         sources = sorted({row.source for row in rows})
-        floats = [
-            torch.tensor(values)
-            for values in zip(*((r.slm, r.llm, r.llm - r.slm, r.weight) for r in rows), strict=True)
-        ]
-        return cls(*floats, torch.tensor([sources.index(row.source) for row in rows]))
+        return cls(
+            slm=torch.tensor([row.slm for row in rows]),
+            llm=torch.tensor([row.llm for row in rows]),
+            gain=torch.tensor([row.llm - row.slm for row in rows]),
+            weight=torch.tensor([row.weight for row in rows]),
+            source=torch.tensor([sources.index(row.source) for row in rows]),
+        )
 
 
 def loss_of(said: torch.Tensor, targets: Targets, rows: torch.Tensor) -> torch.Tensor:

@@ -42,7 +42,7 @@ class Net(nn.Module):
         nn.init.normal_(self.bag.weight, std=0.1)
 
     def forward(self, dense: torch.Tensor, grams: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        """Scores of a batch; `dense` is mean, first words, shape; `grams` all texts' buckets, each from its offset on."""
+        """Scores of a batch; `dense` is mean, first words, shape; `grams` all texts' buckets, each from its offset."""
         plain = torch.cat([dense[:, : self.dim], dense[:, 2 * self.dim :]], 1)
         outcomes = self.out(self.drop_hidden(torch.relu(self.hidden(self.drop_in(plain)))))
         whole = torch.cat([dense, self.bag(grams, offsets) * _BAG_SCALE], 1)
@@ -58,7 +58,7 @@ def as_onnx(members: Sequence[Net], centre: Floats, scale: Floats, *, temperatur
     """The ensemble as one graph of few nodes: `dense` (1, width) and `grams` (n,) to `scores`.
 
     `scores` (1, 3 members + tasks + domains): the logits of slm_success of each member, then those of llm_success, then
-    the gains before tanh, then the mean logits of tasks and domains. `temperature` and `bias` calibrate the logit of slm_success.
+    the gains before tanh, then the mean logits of tasks and domains. `temperature` and `bias` calibrate slm_success.
     """
     weights = [
         {name: value.detach().numpy().astype(np.float32) for name, value in net.state_dict().items()} for net in members
@@ -87,7 +87,9 @@ def as_onnx(members: Sequence[Net], centre: Floats, scale: Floats, *, temperatur
         "table": np.concatenate([one["bag.weight"] for one in weights], 1).astype(np.float16),
         "centre": centre[None], "scale": scale[None], "low": np.array(-4, np.float32), "high": np.array(4, np.float32),
         "hidden_w": hidden, "spread": spread, "out_w": out, "out_b": out_b[None], "zero": np.array([0], np.int64),
-        "hidden_b": np.concatenate([*(w["hidden.bias"] for w in weights), *(w["meaning_hidden.bias"] for w in weights)])[None],
+        "hidden_b": np.concatenate(
+            [*(one["hidden.bias"] for one in weights), *(one["meaning_hidden.bias"] for one in weights)]
+        )[None],
     }  # fmt: skip
     node = helper.make_node
     nodes = [

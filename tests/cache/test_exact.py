@@ -28,7 +28,14 @@ def a_recall(store: MemoryStore | None = None) -> Recall:
 
 @pytest.mark.parametrize(
     "body",
-    [{"temperature": 0.3}, {"stream": True}, {"tools": []}, {"a_field_of_next_year": 1}, {"seed": 1}, {"model": "small"}],
+    [
+        {"temperature": 0.3},
+        {"stream": True},
+        {"tools": []},
+        {"a_field_of_next_year": 1},
+        {"seed": 1},
+        {"model": "small"},
+    ],
 )
 def test_whatever_can_change_an_answer_changes_the_key(body: dict[str, object]) -> None:
     assert key(an_inbound()) != key(an_inbound(body=body))

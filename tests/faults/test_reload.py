@@ -73,9 +73,9 @@ def test_a_refused_policy_is_loud_and_the_good_one_stays(gateway: Running) -> No
         before = ask(client, 0)
         put(gateway, "version: 1\nroutes: {north: {try: [slm]}}\nrules: [{name: x, when: {gian: '> 1'}, use: north}]\n")
 
-        refused = None
+        refused = ""
         for _ in range(100):
-            refused = client.get("/readyz").json()["policy_refused"]
+            refused = client.get("/readyz").json()["policy_refused"] or ""
             if refused:
                 break
             threading.Event().wait(0.1)

@@ -86,7 +86,9 @@ def test_prices_are_read_from_the_operators_file(tmp_path: Path) -> None:
     file.write_text("gpt: {prompt: 2.0, cached: 0.5, completion: 8.0, from: 2026-01-01, source: contract}\n")
     assert load_prices(file)["gpt"] == (a_price(),)
     file = tmp_path / "prices.json"
-    file.write_text('{"gpt": [{"prompt": 2, "completion": 8, "cached": 0.5, "from": "2026-01-01", "source": "contract"}]}')
+    file.write_text(
+        '{"gpt": [{"prompt": 2, "completion": 8, "cached": 0.5, "from": "2026-01-01", "source": "contract"}]}'
+    )
     assert load_prices(file)["gpt"] == (a_price(),)
 
 
@@ -105,6 +107,6 @@ def test_prices_are_read_from_the_operators_file(tmp_path: Path) -> None:
 def test_a_wrong_price_file_is_refused_by_its_name(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "prices.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match="prices.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"prices\.yaml") as caught:
         load_prices(file)
     assert says in str(caught.value)

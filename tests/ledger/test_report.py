@@ -76,7 +76,10 @@ def test_by_request_shows_each_with_its_attempts(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["a", "b", ""]), st.sampled_from(["m", "n"]), st.none() | st.integers(0, 10**15), st.integers(0, 90)
+            st.sampled_from(["a", "b", ""]),
+            st.sampled_from(["m", "n"]),
+            st.none() | st.integers(0, 10**15),
+            st.integers(0, 90),
         ),
         max_size=12,
     ),
@@ -88,7 +91,9 @@ def test_the_groups_of_any_grouping_sum_to_the_whole(
     engine = a_ledger(
         tmp_path_factory.mktemp("ledger"),
         *(
-            an_entry(str(n), team=team, model=model, cost_nano_usd=cost, time_us=NOON_NS // 1000 + days * 86_400_000_000)
+            an_entry(
+                str(n), team=team, model=model, cost_nano_usd=cost, time_us=NOON_NS // 1000 + days * 86_400_000_000
+            )
             for n, (team, model, cost, days) in enumerate(made)
         ),
     )
@@ -100,5 +105,5 @@ def test_the_groups_of_any_grouping_sum_to_the_whole(
 
 @pytest.mark.parametrize("month", ["2026-13", "november", "2026"])
 def test_what_is_not_a_month_is_refused(month: str) -> None:
-    with pytest.raises(ValueError, match="does not match|unconverted"):
+    with pytest.raises(ValueError, match=r"does not match|unconverted"):
         month_period(month, MADRID)

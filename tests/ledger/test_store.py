@@ -67,7 +67,7 @@ def test_what_could_not_be_written_is_written_when_the_database_is_back(engine: 
         with engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE entries RENAME TO gone")
         written = ledger.append(an_entry(), [])
-        while not failures:
+        while not failures:  # noqa: ASYNC110 - the writer is a thread: it can set no event of this loop
             await asyncio.sleep(0.01)
         assert not written.done()
         with engine.begin() as connection:
@@ -89,7 +89,9 @@ def test_the_migrations_make_the_same_tables_as_a_new_ledger(engine: Engine, tmp
     made, new = inspect(migrated), inspect(engine)
     for table in (*metadata.sorted_tables, alembic_version):
         assert [c["name"] for c in made.get_columns(table.name)] == [c.name for c in table.columns]
-        assert [str(c["type"]) for c in made.get_columns(table.name)] == [str(c["type"]) for c in new.get_columns(table.name)]
+        assert [str(c["type"]) for c in made.get_columns(table.name)] == [
+            str(c["type"]) for c in new.get_columns(table.name)
+        ]
         assert made.get_pk_constraint(table.name)["constrained_columns"] == [c.name for c in table.primary_key]
         assert made.get_indexes(table.name) == new.get_indexes(table.name)
     with migrated.connect() as old, engine.connect() as fresh:

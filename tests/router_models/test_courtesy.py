@@ -22,7 +22,8 @@ def test_courtesies_and_enclosing_quotes_are_left_out(typed: str, asked: str) ->
 
 
 @pytest.mark.parametrize(
-    "typed", ["Hierro en sangre alto", "holanda capital", 'Traduce "hola"', '"a" or "b"', "history of tea", "x", "", "?"]
+    "typed",
+    ["Hierro en sangre alto", "holanda capital", 'Traduce "hola"', '"a" or "b"', "history of tea", "x", "", "?"],
 )
 def test_what_only_looks_like_a_courtesy_stays(typed: str) -> None:
     assert plain(typed) == typed

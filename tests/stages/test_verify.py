@@ -64,7 +64,8 @@ def test_json_is_checked_only_when_it_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "schema", [{"$ref": "http://127.0.0.1:1/schema.json"}, {"type": 3}, {"pattern": "("}, {"$ref": "file:///etc/passwd"}]
+    "schema",
+    [{"$ref": "http://127.0.0.1:1/schema.json"}, {"type": 3}, {"pattern": "("}, {"$ref": "file:///etc/passwd"}],
 )
 def test_a_schema_that_is_none_is_not_held_against_the_answer_and_never_fetched(schema: dict[str, object]) -> None:
     wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
