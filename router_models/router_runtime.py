@@ -62,19 +62,29 @@ class Scores:
 
 
 def focus(text: str) -> str:
-    """The part of a text that says what is asked: all of it, or the end of a long one that asks, or both ends."""
+    """The part of a text that says what is asked: all of it, or the paragraph of a long one that asks, or both ends."""
     if len(text) <= _LONG:
         return text
-    head, _, after = text[:_END].partition("\n\n")
-    before, _, tail = text[-_END:].rpartition("\n\n")
+    head, gap, after = text[:_END].partition("\n\n")
+    before, other_gap, tail = text[-_END:].rpartition("\n\n")
+    if not gap and not other_gap:
+        return _ends(head, tail)
     first, last = _asks(head), _asks(tail)
     if first == last:  # a short paragraph is the question, a long one what it is about
         first, last = len(head) <= _QUESTION < len(tail), len(tail) <= _QUESTION < len(head)
     if first and not last:
         return f"{head}\n{after[:_GLANCE]}"
     if last and not first:
-        return f"{before[-_GLANCE:]}\n{tail}"
-    return f"{head}\n{tail}"
+        return f"{tail}\n{before[-_GLANCE:]}"  # the question first, as it mostly stands
+    return _ends(head, tail)
+
+
+def _ends(head: str, tail: str) -> str:
+    """Both ends, cut at a line where there is one."""
+    cut = head.rfind("\n")
+    head = head[:cut] if cut > _END // 3 else head
+    cut = tail.find("\n")
+    return f"{head}\n{tail[cut + 1 :] if -1 < cut < 2 * _END // 3 else tail}"
 
 
 def _asks(block: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -97,6 +99,12 @@ def test_the_audit_knows_where_copies_went(gateway: Running) -> None:
     request_id = reply.headers["x-cauce-request-id"]
     eventually(lambda: len(attempts(gateway, request_id)) == 2)
     assert cauce(gateway, "audit", "verify", "--json")["whole"] is True
+    month = dt.datetime.now(ZoneInfo("Europe/Madrid")).strftime("%Y-%m")
+    told = cauce(gateway, "audit", "export", "--month", month, "--format", "json")
+    assert told["ledger"]["agrees"] is True
+    assert ("internal", "world", "copied") in {
+        (flow["data_class"], flow["zone"], flow["rule"]) for flow in told["flows"]
+    }
 
 
 def test_every_turn_of_a_conversation_takes_the_same_side_of_a_canary(gateway: Running) -> None:

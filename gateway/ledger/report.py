@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Engine, String, Subquery, and_, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Engine, RowMapping, String, Subquery, and_, case, cast, func, literal, select
 from sqlalchemy.sql import Select
 
 from gateway.ledger.entry import SHADOW
@@ -57,7 +57,7 @@ def report(engine: Engine, *, by: tuple[str, ...], period: Period, zone: ZoneInf
     with engine.connect() as connection:
         if local:
             return _by_local_time(list(connection.execute(_whole(period)).mappings()), by, zone)
-        rows = [dict(row) for row in connection.execute(_grouped(by, period)).mappings()]
+        rows = [_plain(row) for row in connection.execute(_grouped(by, period)).mappings()]
     return [_finish(row) for row in sorted(rows, key=lambda row: -(row["cost_nano_usd"] or 0))]
 
 
@@ -142,10 +142,14 @@ def _by_request(engine: Engine, period: Period, zone: ZoneInfo) -> list[dict[str
     with engine.connect() as connection:
         rows = list(connection.execute(_whole(period)).mappings())
         for call in connection.execute(calls.order_by(attempts.c.request_id, attempts.c.number)).mappings():
-            by_request.setdefault(call["request_id"], []).append(
-                {str(name): value for name, value in call.items() if name != "request_id"}  # SQLAlchemy's are no plain texts
-            )
+            plain = _plain(call)
+            by_request.setdefault(plain.pop("request_id"), []).append(plain)
     return [_request_row(row, by_request.get(row["request_id"], []), zone) for row in rows]
+
+
+def _plain(row: RowMapping) -> dict[str, Any]:
+    """A row by plain names: SQLAlchemy's own are a kind of text that JSON writers refuse."""
+    return {str(name): value for name, value in row.items()}
 
 
 def _request_row(row: Any, calls: list[dict[str, Any]], zone: ZoneInfo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""LiteLLM's shapes as OpenAI's, and nothing more: its own fields, and its idea of the cost, are left out."""
+"""LiteLLM's shapes as OpenAI's, without its own fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _CHOICE: Final = ("index", "message", "finish_reason", "logprobs")
 _MESSAGE: Final = (
     "role", "content", "tool_calls", "refusal", "annotations", "audio", "images", "reasoning_content", "thinking_blocks"
 )  # fmt: skip
-_NOT_USAGE: Final = ("cost",)
 
 
 def whole(answer: Any) -> Json:
@@ -27,8 +26,6 @@ def whole(answer: Any) -> Json:
     body["choices"] = [
         {**_only(_CHOICE, choice), "message": _message(choice["message"])} for choice in body.get("choices", ())
     ]
-    if "usage" in body:
-        body["usage"] = _usage(body["usage"])
     return body
 
 
@@ -86,7 +83,7 @@ class Chunks:
             for index, reason in self._reasons.items()
         ]
         if self._usage is not None:
-            ends.append(self._event({"choices": [], "usage": _usage(self._usage)}))
+            ends.append(self._event({"choices": [], "usage": self._usage}))
         return b"".join((*ends, DONE))
 
     def _event(self, fields: Json) -> bytes:
@@ -108,10 +105,6 @@ def _message(message: Json) -> Json:
     for call in kept.get("tool_calls", ()):
         call.pop("index", None)  # which only a stream has
     return {"content": None, **kept}
-
-
-def _usage(usage: Json) -> Json:
-    return {name: value for name, value in usage.items() if name not in _NOT_USAGE}
 
 
 def _only(names: tuple[str, ...], fields: Mapping[str, Any]) -> Json:

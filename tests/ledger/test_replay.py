@@ -50,6 +50,14 @@ def test_entries_come_whole_and_in_order_of_time_however_they_are_batched(tmp_pa
     assert pasts[-1].calls == ()
 
 
+def test_entries_of_one_moment_keep_their_own_calls(tmp_path: Path) -> None:
+    together = [
+        (an_entry(f"req_{n}"), [an_attempt_entry(f"req_{n}", k, model=f"m{n}{k}") for k in range(2)]) for n in range(3)
+    ]
+    (pasts,) = read_past(written(tmp_path / "cauce.db", *together), Period())
+    assert [[call.model for call in past.calls] for past in pasts] == [["m00", "m01"], ["m10", "m11"], ["m20", "m21"]]
+
+
 def test_only_a_periods_entries_and_calls_are_read(tmp_path: Path) -> None:
     engine = written(tmp_path / "cauce.db", *rows(4))
     period = Period(NOON_US - 2, NOON_US)

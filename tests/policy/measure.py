@@ -27,6 +27,11 @@ def main() -> None:
         text = _windows(rules)
         _say(f"load {rules} rules of four windows", partial(loaded, text))
         _say(f"prove {rules} rules of four windows", partial(prove, loaded(text)))
+        text = _conversations(_windows(rules))
+        _say(f"load {rules} rules, each with canary, shadow and sticky, half in overlays", partial(loaded, text))
+        _say(
+            f"prove {rules} rules, each with canary, shadow and sticky, half in overlays", partial(prove, loaded(text))
+        )
         boxes = [*tiles(rules), AllOf()]
         _say(
             f"prove {rules} tiles that cover four axes",
@@ -77,6 +82,22 @@ def _windows(count: int) -> str:
         )
         lines.append(f"{{name: r{n}, when: {{{when}, task: [faq, code]}}, use: cloud}}")
     return with_rules("\n".join(lines))
+
+
+def _conversations(text: str) -> str:
+    """The same rules with all that follows a conversation, every second one for a team of its own."""
+    head, _, rest = text.partition("rules:\n")
+    lines = [line for line in rest.splitlines() if line.startswith("  - ")]
+    more = ", canary: {local: 5%}, shadow: {to: llm, share: 2%}}"
+    every = [line if "name: p," in line else line[:-1] + more for line in lines]
+    overlays = [
+        f"  - {{for: {{team: t{number}}}, guarantees: [{{data: internal, stays: premises}}], default: local, "
+        f"rules: [{line.removeprefix('  - ').replace('task:', 'data: public, task:')}]}}"
+        for number, line in enumerate(every[1::2])
+    ]
+    return "\n".join(
+        [f"{head}sticky: conversation", "overlays:", *overlays, "rules:", *every[::2], rest.splitlines()[-1]]
+    )
 
 
 def _corners(count: int) -> list[Condition]:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import UpstreamRejected, UpstreamTimeout
-from gateway.ledger.entry import attempt_entries, entry_of
+from gateway.ledger.entry import AttemptEntry, attempt_entries, attempt_entry, entry_of
 from gateway.ledger.prices import Machine, Price, PriceBook
 from gateway.ledger.replay import Call, Past
 from gateway.policy.decide import decide
@@ -60,11 +60,19 @@ def lived(
         outcome = next(coming, OK)
         attempt = Attempt(catalogued[name], NOON_NS, 0.5, outcome="ok" if outcome in {OK, LOW} else outcome)
         attempt.usage = usage if attempt.outcome == "ok" else None
-        attempt.verdict = Verdict(False, "confidence") if outcome == LOW and decision.route.checks else ACCEPTED
+        checks = decision.route.checks
+        attempt.verdict = Verdict(False, checks[-1].name) if outcome == LOW and checks else ACCEPTED
         exchange.attempts.append(attempt)
         if outcome == WRONG or (attempt.outcome == "ok" and attempt.verdict.accepted):
             break
-    return as_read(exchange, book or prices(large=(2, 8)))._replace(**changes)
+    pricing = book or prices(large=(2, 8))
+    past = as_read(exchange, pricing)
+    asked = {attempt.model.id for attempt in exchange.attempts}
+    copied = next((name for name in decision.shadow if name not in asked), None)
+    if copied is not None and past.model:
+        copy = Attempt(catalogued[copied], NOON_NS, 0.8, usage=Usage(10, 40), shadow=True)
+        past = past._replace(calls=(*past.calls, as_call(attempt_entry(past.request_id, len(asked), copy, pricing))))
+    return past._replace(**changes)
 
 
 def as_read(exchange: Exchange, book: PriceBook) -> Past:
@@ -72,8 +80,12 @@ def as_read(exchange: Exchange, book: PriceBook) -> Past:
     calls = attempt_entries(exchange, book)
     entry = entry_of(exchange, calls, book)
     plain = {name: getattr(entry, name) for name in Past._fields if name not in {"signals", "calls"}}
-    made = tuple(Call(*(getattr(call, name) for name in Call._fields)) for call in calls)
-    return Past(**plain, signals=orjson.loads(entry.signals), calls=made)
+    return Past(**plain, signals=orjson.loads(entry.signals), calls=tuple(map(as_call, calls)))
+
+
+def as_call(row: AttemptEntry) -> Call:
+    """What a replay reads of an attempt."""
+    return Call(*(getattr(row, name) for name in Call._fields))
 
 
 def simulated(pasts: Iterable[Past], policy: Policy, **changes: Any) -> Simulation:

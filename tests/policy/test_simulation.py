@@ -7,14 +7,42 @@ import pytest
 
 from gateway.ledger.replay import Past
 from gateway.policy.simulation import Simulation
-from gateway.types import Signals
-from tests.policy.builders import a_policy, with_rules
-from tests.policy.past import lived, simulated
+from gateway.types import Model, Signals, Usage, Zone
+from tests.policy.builders import SMALL, a_policy, catalogue, with_rules
+from tests.policy.past import lived, prices, simulated
 
 ALL_LOCAL = a_policy(with_rules("{name: nothing, when: {}, use: local}"))
 ALL_CLOUD = a_policy(with_rules("{name: everything, when: {}, use: cloud}", guarantees="[]"))
 EASY = Signals(slm_success=0.9, gain=0.05, task="faq")
 HARD = Signals(slm_success=0.3, gain=0.5, task="math")
+
+
+def test_a_move_costs_the_new_models_price_for_the_same_tokens_to_the_nano_dollar() -> None:
+    past = lived(EASY, ALL_LOCAL, usage=Usage(1_003, 257, cached_tokens=100))
+    assert past.cost_nano_usd == 5_000  # half a second of the machine
+    found = simulated([past], ALL_CLOUD, prices=prices(large=(2, 8)))
+    assert found.cost.after_nano_usd == 1_003 * 2_000 + 257 * 8_000
+    assert found.cost.change_nano_usd == 1_003 * 2_000 + 257 * 8_000 - 5_000
+
+
+def test_a_price_that_is_not_known_is_said_and_never_counts_as_nothing() -> None:
+    nameless = Model("large", "openai", "nobody-knows-1", Zone.WORLD, "llm")
+    found = simulated(
+        [lived(EASY, ALL_LOCAL), lived(HARD, ALL_CLOUD)], ALL_CLOUD, models=catalogue(SMALL, nameless), prices=prices()
+    )
+    assert (found.cost.after_nano_usd, found.cost.after_unknown) == (2_000 * 10 + 8_000 * 5, 1)
+    assert (found.cost.change_nano_usd, found.cost.compared) == (0, 1)
+    alone = simulated([lived(EASY, ALL_LOCAL)], ALL_CLOUD, models=catalogue(SMALL, nameless), prices=prices())
+    assert (alone.cost.after_nano_usd, alone.cost.change_nano_usd) == (None, None)
+
+
+def test_a_local_model_costs_the_seconds_a_token_of_its_own_history() -> None:
+    slow = [lived(EASY, ALL_LOCAL, usage=Usage(9, 20)) for _ in range(3)]  # 0.025 s a token
+    found = simulated([*slow, lived(HARD, ALL_CLOUD, usage=Usage(10, 100))], ALL_LOCAL)
+    (move,) = found.moves
+    assert move.cost.after_nano_usd == 25_000
+    alone = simulated([lived(HARD, ALL_CLOUD)], ALL_LOCAL)
+    assert (alone.cost.after_nano_usd, alone.cost.after_unknown) == (None, 1)
 
 
 def test_quality_is_success_of_the_small_model_and_with_the_gain_of_the_large_one() -> None:

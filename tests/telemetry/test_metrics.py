@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import CauceError, GateRefused
 from gateway.gate import Destination, Gate
+from gateway.ledger.entry import SHADOW
 from gateway.stages.verify import CHECKS
 from gateway.telemetry.metrics import Metrics
 from gateway.types import CacheState, DataClass, Outcome, Zone
@@ -25,7 +26,7 @@ ROUTES = {"", "plain", "climbing", "cutting", "pinned"}
 CLOSED: dict[str, set[str]] = {
     "route": ROUTES,
     "model": {"", *MODELS},
-    "outcome": {*Outcome, *codes()},
+    "outcome": {*Outcome, *codes(), "in_force", SHADOW},
     "code": codes() | {"client_closed_request"},
     "check": set(CHECKS),
     "kind": {"prompt", "completion"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ import orjson
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from gateway.errors import UpstreamError
 from gateway.sse import DONE, events, payload, read_usage
 from gateway.types import Usage
 from gateway.upstreams.base import Upstream
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.registry import build
-from tests.upstreams.dialects import Dialect, OpenAI, Say
+from tests.upstreams.dialects import WORDS, Dialect, OpenAI, Say, Watsonx
 from tests.upstreams.loopback import Handler, Request, Server, Wire, released, serving
-from tests.upstreams.translated import Anthropic, Bedrock, Gemini, Watsonx
+from tests.upstreams.translated import Anthropic, Bedrock, Gemini
 
 TRANSLATED: Final[list[Dialect]] = [Anthropic(), Gemini(), Bedrock(), Watsonx()]
 DIALECTS: Final[list[Dialect]] = [OpenAI(), *TRANSLATED]
@@ -106,3 +108,29 @@ def read_stream(stream: bytes) -> Got:
         calls[part.index] = [name + (function.name or ""), arguments + (function.arguments or "")]
     made = tuple((name, orjson.loads(arguments)) for name, arguments in calls.values())
     return Got(text, end.choices[0].finish_reason, read_usage(orjson.loads(payload(before[-1]))["usage"]), made)
+
+
+async def until_it_breaks(upstream: Upstream) -> tuple[list[bytes], UpstreamError]:
+    blocks: list[bytes] = []
+    with pytest.raises(UpstreamError) as raised:
+        async for block in upstream.stream(released(upstream.model, stream=True)):
+            blocks.append(block)  # noqa: PERF401 - it ends in an error
+    return blocks, raised.value
+
+
+def begun(dialect: Dialect, then: Any) -> Handler:
+    """All but the end of an answer, and then something else."""
+
+    async def handler(_request: Request, wire: Wire) -> None:
+        await dialect.begin(wire)
+        for piece in without_end(dialect):
+            await wire.chunk(piece)
+        await asyncio.sleep(0.1)  # in which it is read: a reset would take it along
+        await then(wire)
+
+    return handler
+
+
+def without_end(dialect: Dialect) -> list[bytes]:
+    pieces = dialect.pieces(Say())
+    return pieces[: next(number for number, piece in enumerate(pieces) if WORDS[-1].encode() in piece)]

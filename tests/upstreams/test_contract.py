@@ -20,13 +20,35 @@ from tests.upstreams.translated import Bedrock
 
 pytestmark = [pytest.mark.usefixtures("at_home"), LITELLMS_WARNING]
 
+_CITY: dict[str, Any] = {"$ref": "#/$defs/City", "title": "Where"}
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "place",
+        "strict": True,
+        "schema": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "$defs": {"City": {"type": "string", "title": "City", "default": "Ávila"}},
+            "type": "object",
+            "properties": {"city": _CITY, "size": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}},
+            "required": ["city", "size"],
+            "additionalProperties": False,
+        },
+    },
+}
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 WEATHER = {
     "type": "function",
     "function": {
         "name": "weather",
         "description": "The weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
     },
 }
 CONVERSATION: dict[str, Any] = {
@@ -112,10 +134,10 @@ def test_why_an_answer_ends_is_said_in_openais_words(dialect: Dialect, stream: b
 def test_the_callers_body_is_left_as_it_was(dialect: Dialect) -> None:
     async def main() -> None:
         async with speaking(dialect) as (upstream, _server):
-            body = copy.deepcopy(CONVERSATION)
+            body = {**copy.deepcopy(CONVERSATION), "response_format": copy.deepcopy(SCHEMA)}
             await ask(upstream, **body)
             await ask(upstream, stream=True, **body)
-            assert body == CONVERSATION
+            assert body == {**CONVERSATION, "response_format": SCHEMA}
 
     clean_run(main())
 

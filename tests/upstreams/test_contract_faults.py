@@ -21,11 +21,21 @@ from gateway.errors import (
 )
 from gateway.sse import DONE
 from gateway.types import Timeouts
-from gateway.upstreams.base import Upstream
 from tests.running import free_port
 from tests.upstreams.dialects import KEY, TEXT, WORDS, Dialect, Say
 from tests.upstreams.loopback import Handler, Request, Wire, clean_run, event, released, serving
-from tests.upstreams.speaking import BOTH, DIALECTS, EVERY, LITELLMS_WARNING, ask, sound, speaking
+from tests.upstreams.speaking import (
+    BOTH,
+    DIALECTS,
+    EVERY,
+    LITELLMS_WARNING,
+    ask,
+    begun,
+    sound,
+    speaking,
+    until_it_breaks,
+    without_end,
+)
 
 pytestmark = [pytest.mark.usefixtures("at_home"), LITELLMS_WARNING]
 
@@ -189,32 +199,6 @@ def test_a_stream_of_something_else_is_broken(dialect: Dialect, garbage: bytes) 
 # --- after it has begun ----------------------------------------------------------------------------------------------
 
 
-async def until_it_breaks(upstream: Upstream) -> tuple[list[bytes], UpstreamError]:
-    blocks: list[bytes] = []
-    with pytest.raises(UpstreamError) as raised:
-        async for block in upstream.stream(released(upstream.model, stream=True)):
-            blocks.append(block)  # noqa: PERF401 - it ends in an error
-    return blocks, raised.value
-
-
-def begun(dialect: Dialect, then: Any) -> Handler:
-    """All but the end of an answer, and then something else."""
-
-    async def handler(_request: Request, wire: Wire) -> None:
-        await dialect.begin(wire)
-        for piece in _without_end(dialect):
-            await wire.chunk(piece)
-        await asyncio.sleep(0.1)  # in which it is read: a reset would take it along
-        await then(wire)
-
-    return handler
-
-
-def _without_end(dialect: Dialect) -> list[bytes]:
-    pieces = dialect.pieces(Say())
-    return pieces[: next(number for number, piece in enumerate(pieces) if WORDS[-1].encode() in piece)]
-
-
 async def ends(wire: Wire) -> None:
     await wire.end_stream()
 
@@ -283,7 +267,7 @@ def test_an_error_in_mid_stream_is_one_of_ours(dialect: Dialect) -> None:
 def test_a_stream_may_not_take_longer_than_the_whole_answer_may(dialect: Dialect) -> None:
     async def handler(_request: Request, wire: Wire) -> None:
         await dialect.begin(wire)
-        pieces = _without_end(dialect)
+        pieces = without_end(dialect)
         for piece in pieces:
             await wire.chunk(piece)
         while True:

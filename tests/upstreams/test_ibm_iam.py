@@ -14,10 +14,9 @@ from gateway.errors import UpstreamBroken, UpstreamDenied, UpstreamError, Upstre
 from gateway.types import Timeouts
 from gateway.upstreams.ibm_iam import IamToken
 from gateway.upstreams.pool import Pool
-from tests.upstreams.dialects import KEY, TEXT
+from tests.upstreams.dialects import KEY, TEXT, Watsonx
 from tests.upstreams.loopback import Handler, Request, Server, Wire, a_model, clean_run, serving
 from tests.upstreams.speaking import LITELLMS_WARNING, ask, sound, speaking
-from tests.upstreams.translated import Watsonx
 
 pytestmark = [pytest.mark.usefixtures("at_home"), LITELLMS_WARNING]
 QUICK = Timeouts(connect_s=2.0, first_token_s=0.3, idle_s=0.3, total_s=0.6)

@@ -10,10 +10,10 @@ import pytest
 from gateway.errors import UpstreamBroken, UpstreamFailed, UpstreamRejected
 from gateway.sse import DONE
 from gateway.upstreams.pool import MAX_ANSWER_BYTES
-from tests.upstreams.dialects import TEXT, WORDS, Dialect, Say
+from tests.upstreams.dialects import TEXT, WORDS, Dialect, Say, Watsonx
 from tests.upstreams.loopback import Handler, Request, Wire, clean_run, event, head, read_all, released, serving
 from tests.upstreams.speaking import BOTH, EVERY_TRANSLATED, LITELLMS_WARNING, ask, read_stream, sound, speaking
-from tests.upstreams.translated import Anthropic, Bedrock, Gemini, Watsonx
+from tests.upstreams.translated import Anthropic, Bedrock, Gemini
 
 pytestmark = [pytest.mark.usefixtures("at_home"), LITELLMS_WARNING]
 

@@ -1,4 +1,4 @@
-"""The wire formats that LiteLLM translates: watsonx, Anthropic, Gemini, Bedrock. See `dialects.py`."""
+"""The wire formats of Anthropic, Gemini and Bedrock. See `dialects.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from tests.upstreams.dialects import (
     Dialect,
     Heard,
     Json,
-    OpenAI,
     Refusal,
     Say,
     halves,
@@ -31,54 +30,8 @@ from tests.upstreams.loopback import Request, event
 _AFTER_7_S: Final = {"retry-after": "7"}
 
 
-def _watsonx_error(status: int, code: str, message: str, **headers: str) -> Refusal:
-    error = {"code": code, "message": message, "more_info": "https://cloud.ibm.com/apidocs/watsonx-ai"}
-    return Refusal(status, {"errors": [error], "trace": "0123", "status_code": status}, headers)
-
-
 def _named(name: str, **fields: Any) -> bytes:
     return b"event: " + name.encode() + b"\n" + event({"type": name, **fields})
-
-
-class Watsonx(OpenAI):
-    """IBM's: OpenAI's format but for paths, names and errors. It says nothing of cached tokens, and filters nothing."""
-
-    provider = "watsonx"
-    model_name = "ibm/granite-4-h-small"
-    cached = 0
-    stops: ClassVar = {name: name for name in ("stop", "length", "tool_calls")}
-    head: ClassVar[Json] = {"id": "chatcmpl-1", "created": 1, "model_id": model_name, "model": model_name}
-    usage: ClassVar[Json] = {
-        "prompt_tokens": PROMPT,
-        "completion_tokens": COMPLETION,
-        "total_tokens": PROMPT + COMPLETION,
-    }
-    refusals: ClassVar = {
-        "denied": _watsonx_error(401, "authentication_token_not_valid", f"Failed to authenticate: token {KEY}"),
-        "busy": _watsonx_error(429, "rate_limit_reached_requests", "Too many requests", **_AFTER_7_S),
-        "failed": _watsonx_error(500, "downstream_request_failed", "Downstream request failed"),
-        "context": _watsonx_error(
-            400, "invalid_input_argument",
-            "the number of input tokens 9000 cannot exceed the total tokens limit 8192 for this model",
-        ),
-        "rejected": _watsonx_error(400, "json_type_error", "Json field type error: expected 'top_p' to be number"),
-    }  # fmt: skip
-
-    trouble = event({"errors": [{"code": "downstream_request_failed", "message": "On fire"}], "status_code": 500})
-
-    def model(self, url: str, **changes: Any) -> Model:
-        options = {"project_id": "project-1", "token": KEY}
-        return super().model(url, **{"base_url": url, "api_key": "", "options": options, **changes})
-
-    def streams(self, request: Request) -> bool:
-        assert request.path.startswith(("/ml/v1/text/chat?version=", "/ml/v1/text/chat_stream?version="))
-        assert request.body["model_id"] == self.model_name
-        assert request.body["project_id"] == "project-1"
-        return "chat_stream" in request.path
-
-    def pieces(self, say: Say) -> list[bytes]:
-        *events, _done = super().pieces(say)
-        return [b"id: %d\nevent: message\n%s" % (number, piece) for number, piece in enumerate(events, 1)]
 
 
 def _anthropic_error(status: int, kind: str, message: str, **headers: str) -> Refusal:
