@@ -12,11 +12,12 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.policy.cases import CaseResult, Classify, cases_path, read_cases, run_case
-from gateway.policy.cells import Node, Space, leaves_of
+from gateway.policy.cells import And, Node, Or, Space, leaves_of
 from gateway.policy.decide import pinned_route, rung_models
 from gateway.policy.load import Loaded, read_policy, unknown_rungs
 from gateway.policy.problems import Problem, listed
@@ -227,6 +228,8 @@ class _Path:
         return self.name if self.requested == AUTO else PINNED
 
 
+_Way = tuple[str, Model]  # a rung, and a model that it means
+_EXAMPLES_OF_AN_OVERLAY: Final = 3
 _TAKES: Final = "every request that it would match"
 
 
@@ -325,18 +328,43 @@ class _Proving:
 
     def guarantees(self) -> None:
         """Each guarantee against every path, and every rung of each."""
-        paths = list(self._paths())
-        for number, guarantee in enumerate(self._policy.guarantees):
-            self._prove(guarantee, None, paths, self._loaded.place(f"guarantees.{number}"))
-        for number, overlay in enumerate(self._policy.tightened):
-            for inner, guarantee in enumerate(overlay.guarantees):
-                self._prove(guarantee, overlay.callers, paths, self._loaded.place(f"tightened.{number}.{inner}"))
+        policy, place = self._policy, self._loaded.place
+        promises = [(Kept(one, True), place(f"guarantees.{n}")) for n, one in enumerate(policy.guarantees)]
+        promises += [
+            (Kept(one, True, callers=overlay.callers), place(f"tightened.{number}.{n}"))
+            for number, overlay in enumerate(policy.tightened)
+            for n, one in enumerate(overlay.guarantees)
+        ]
+        # Asked at once of all promises that a zone would break, since most paths break none.
+        forbidden = {
+            zone: Or(tuple(And(self._protected(one)) for one, _ in promises if one.guarantee.stays < zone))
+            for zone in Zone
+        }
+        ways = [(path, found) for path in self._paths() if (found := self._open_ways(path, forbidden))]
+        for promise, where in promises:
+            self._prove(promise, ways, where)
 
-    def _prove(self, guarantee: Guarantee, callers: Condition | None, paths: Iterable[_Path], where: Place) -> None:
-        open_kept = Kept(guarantee, True, callers=callers)
-        broken = [example for path in paths if (example := self._broken(path, open_kept)) is not None]
-        smallest = min(broken, key=len, default=None)
-        self.kept.append(Kept(guarantee, smallest is None, smallest, callers))
+    def _open_ways(self, path: _Path, forbidden: Mapping[Zone, Node]) -> list[_Way]:
+        """The rungs of a path that break some promise."""
+        ways = [(rung, model) for rung in path.route.rungs for model in rung_models(rung, self._models)]
+        return [
+            (rung, model)
+            for rung, model in ways
+            if self._find([self._space.node(self._fits[model.id]), *path.nodes, forbidden[model.zone]]) is not None
+        ]
+
+    def _protected(self, promise: Kept) -> tuple[Node, ...]:
+        """The requests that a promise is about."""
+        data = self._space.node(Compare("data", ">=", promise.guarantee.data))
+        return (data,) if promise.callers is None else (data, self._space.node(promise.callers))
+
+    def _prove(self, promise: Kept, ways: Iterable[tuple[_Path, list[_Way]]], where: Place) -> None:
+        guarantee = promise.guarantee
+        broken = (example for path, found in ways if (example := self._broken(path, found, promise)) is not None)
+        # Of an overlay's, a few say enough: a rule that breaks one of them may break all.
+        examples = list(broken if promise.callers is None else islice(broken, _EXAMPLES_OF_AN_OVERLAY))
+        smallest = min(examples, key=len, default=None)
+        self.kept.append(dataclasses.replace(promise, held=smallest is None, counter_example=smallest))
         chat = [model for model in self._models.values() if model.kind != "embedding"]
         if self._explicit and not any(model.zone <= guarantee.stays for model in chat):
             have = listed(f"{model.id} in {model.zone.label}" for model in chat)
@@ -371,22 +399,19 @@ class _Proving:
                 where = self._loaded.place(f"aliases.{alias}")
                 yield _Path(alias, f"alias {alias!r}", route, (), where, requested=alias)
 
-    def _broken(self, path: _Path, kept: Kept) -> dict[str, Any] | None:
+    def _broken(self, path: _Path, ways: Iterable[_Way], promise: Kept) -> dict[str, Any] | None:
         """The plainest request that this path would send too far; the problem is noted."""
-        protected = [*self._always, self._space.node(Compare("data", ">=", kept.guarantee.data))]
-        if kept.callers is not None:
-            protected.append(self._space.node(kept.callers))
-        for rung in path.route.rungs:
-            for model in rung_models(rung, self._models):
-                if model.zone <= kept.guarantee.stays:
-                    continue
-                nodes = [*protected, self._space.node(self._fits[model.id]), *path.nodes]
-                signals = self._space.plainest(nodes, first=("data", "held_by"))
-                if signals is None:
-                    continue
-                example = _example(signals, path, model)
-                self._error(path.where, "guarantee", _said_broken(path, kept, rung, model, example))
-                return example
+        protected = [*self._always, *self._protected(promise)]
+        for rung, model in ways:
+            if model.zone <= promise.guarantee.stays:
+                continue
+            nodes = [*protected, self._space.node(self._fits[model.id]), *path.nodes]
+            signals = self._space.plainest(nodes, first=("data", "held_by"))
+            if signals is None:
+                continue
+            example = _example(signals, path, model)
+            self._error(path.where, "guarantee", _said_broken(path, promise, rung, model, example))
+            return example
         return None
 
     def names(self) -> None:

@@ -27,11 +27,12 @@ def main() -> None:
         text = _windows(rules)
         _say(f"load {rules} rules of four windows", partial(loaded, text))
         _say(f"prove {rules} rules of four windows", partial(prove, loaded(text)))
-        text = _conversations(_windows(rules))
+        sound = _windows(rules).replace("p, when: {data: '>= personal'}", "p, when: {data: '>= internal'}")
+        text = _conversations(sound)
         _say(f"load {rules} rules, each with canary, shadow and sticky, half in overlays", partial(loaded, text))
-        _say(
-            f"prove {rules} rules, each with canary, shadow and sticky, half in overlays", partial(prove, loaded(text))
-        )
+        _say(f"prove {rules} such rules", partial(prove, loaded(text)))
+        broken = loaded(text.replace("internal'}", "secret'}"))
+        _say(f"prove {rules} such rules that break every guarantee", partial(prove, broken))
         boxes = [*tiles(rules), AllOf()]
         _say(
             f"prove {rules} tiles that cover four axes",
@@ -87,17 +88,15 @@ def _windows(count: int) -> str:
 def _conversations(text: str) -> str:
     """The same rules with all that follows a conversation, every second one for a team of its own."""
     head, _, rest = text.partition("rules:\n")
-    lines = [line for line in rest.splitlines() if line.startswith("  - ")]
-    more = ", canary: {local: 5%}, shadow: {to: llm, share: 2%}}"
-    every = [line if "name: p," in line else line[:-1] + more for line in lines]
+    *lines, default = rest.rstrip().splitlines()
+    more = ", canary: {local: 5%}, shadow: {to: llm, share: 2%}"
+    own = [line if "name: p," in line else f"{line[:-1]}{more}}}" for line in lines[::2]]
     overlays = [
-        f"  - {{for: {{team: t{number}}}, guarantees: [{{data: internal, stays: premises}}], default: local, "
-        f"rules: [{line.removeprefix('  - ').replace('task:', 'data: public, task:')}]}}"
-        for number, line in enumerate(every[1::2])
+        f"  - {{for: {{team: t{number}}}, guarantees: [{{data: internal, stays: premises}}], default: local, rules: ["
+        f"{line[4:-1].replace('task:', 'data: public, task:')}{more}, sticky: none}}]}}"
+        for number, line in enumerate(lines[1::2])
     ]
-    return "\n".join(
-        [f"{head}sticky: conversation", "overlays:", *overlays, "rules:", *every[::2], rest.splitlines()[-1]]
-    )
+    return "\n".join([f"{head}sticky: conversation", "overlays:", *overlays, "rules:", *own, default])
 
 
 def _corners(count: int) -> list[Condition]:
