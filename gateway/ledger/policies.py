@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import pwd
 import time
 from collections.abc import Iterable
@@ -58,7 +59,8 @@ def whole_text(file: Path, included: Iterable[Path]) -> str:
     text = file.read_text(encoding="utf-8-sig")
     for base in included:
         lines = base.read_text(encoding="utf-8-sig").splitlines()
-        text += "\n".join((f"{_INCLUDED}{base}", *(f"# {line}".rstrip() for line in lines)))
+        where = os.path.relpath(base, file.parent)
+        text += "\n".join((f"{_INCLUDED}{where}", *(f"# {line}".rstrip() for line in lines)))
     return text
 
 

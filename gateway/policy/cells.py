@@ -111,17 +111,21 @@ class Space:
         if box is None:
             return None
         kept = list(self.full)
+        wanted = _narrow(kept, wanted) or []
         ahead = [self._numbers[name] for name in first if name in self._numbers]
         for number in (*ahead, *(n for n in range(len(self.axes)) if n not in ahead)):
             box, kept[number] = self._plain_cell(wanted, kept, number, box)
+            wanted = _narrow(kept, wanted) or []  # what is open still: ever less
         return self.signals(tuple(kept))
 
     def _plain_cell(self, nodes: list[Node], kept: list[int], number: int, box: Box) -> tuple[Box, int]:
         """The first cell of an axis that some request still has: plainest first, the known solution at the latest."""
         for place in range(len(self.axes[number].values)):
-            bit = 1 << place
+            bit = 1 << place & kept[number]
             if box[number] & bit:
                 return box, bit
+            if not bit:
+                continue
             found = self.find(nodes, tuple(bit if n == number else bits for n, bits in enumerate(kept)))
             if found is not None:
                 return found, bit

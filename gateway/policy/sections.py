@@ -25,6 +25,7 @@ _RESERVED_RULES: Final = frozenset({DEFAULT, PINNED})
 _RESERVED_ROUTES: Final = frozenset({AUTO, PINNED, "embedding", *KINDS_OF_MODEL})
 _CLASSES: Final = tuple(member.label for member in DataClass)
 _ZONES: Final = tuple(member.label for member in Zone)
+RULE: Final = ("name", "when", "use", "canary", "shadow", "sticky")
 NO_ROUTE: Final = Route("", ())
 
 
@@ -174,9 +175,7 @@ class Sections:
     def _rules(self, node: Node, routes: Mapping[str, Route], callers: Condition | None) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         for number, member in enumerate(items(node, self.source, what="rules"), 1):
-            given = fields(
-                member, self.source, what=f"rule {number}", known=("name", "when", "use", "canary", "shadow", "sticky")
-            )
+            given = fields(member, self.source, what=f"rule {number}", known=RULE)
             if not isinstance(member, MappingNode):
                 continue
             name = self._rule_name(given.get("name"), member, number)

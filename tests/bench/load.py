@@ -60,7 +60,7 @@ class Client(asyncio.Protocol):
             self.transport.close()
             return
         self.tally.sent += 1
-        self.id = b"%09d" % self.tally.sent
+        self.id = b"%09d" % (self.options.start + self.tally.sent)
         text = f"ID={self.id.decode()};D={self.options.delay:06d}; {self.filler}"
         stream = ',"stream":true,"stream_options":{"include_usage":true}' if self.options.stream else ""
         body = (
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("-n", "--requests", type=int, default=1000)
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--delay", type=int, default=0, help="microseconds between streamed chunks")
+    parser.add_argument("--start", type=int, default=0, help="the first id: another a run, or a cache answers")
     parser.add_argument("--prompt", type=int, default=200, help="characters")
     parser.add_argument("--model", default="fake")
     parser.add_argument("--limit", type=float, default=300)

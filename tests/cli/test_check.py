@@ -128,6 +128,29 @@ def test_wrong_use_exits_2(folder: Path) -> None:
     assert check(folder / "cauce.yaml.d").exit_code == 2
 
 
+def test_what_is_promised_to_a_team_is_said_to_be_for_it(folder: Path) -> None:
+    overlay = "overlays: [{for: {team: legal}, guarantees: [{data: internal, stays: premises}]}]\n"
+    (folder / "teams.yaml").write_text(LEAKY.replace('">= 0.35"', '">= 0.35", data: "< personal"') + overlay)
+    said = check(folder / "teams.yaml").output
+    assert "proved: personal data and above stays inside premises\n" in said
+    assert "broken: internal data and above stays inside premises for caller.team = legal. See it with:" in said
+    suite = ET.fromstring(check(folder / "teams.yaml", "--format", "junit").output)[0]  # noqa: S314 - our own output
+    failures = {test.get("name"): len(test) for test in suite}
+    assert failures["personal stays inside premises"] == 0
+    assert failures["internal stays inside premises for caller.team = legal"] == 1
+
+
+def test_what_is_wrong_in_an_included_file_names_that_file(folder: Path) -> None:
+    (folder / "shared").mkdir()
+    (folder / "shared" / "base.yaml").write_text(LEAKY)
+    (folder / "own.yaml").write_text("version: 1\ninclude: shared/base.yaml\n")
+    result = check(folder / "own.yaml")
+    assert result.exit_code == 1
+    assert "shared/base.yaml:8:12: error: rule 'hard' breaks the guarantee" in result.output
+    errors = orjson.loads(check(folder / "own.yaml", "--json").output)["files"][0]["errors"]
+    assert errors[0]["message"].startswith("base.yaml: ")
+
+
 def test_junit_has_a_suite_a_file_and_a_test_a_case(folder: Path) -> None:
     (folder / "leaky.yaml").write_text(LEAKY)
     result = check(folder, "--format", "junit")

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from gateway.cli.explain import Explainer, command, explain_lines, parse_signals
 from gateway.errors import BadRequest
 from gateway.types import DataClass, Signals
-from tests.policy.builders import DEFAULT_TEXT, a_policy, catalogue
+from tests.policy.builders import DEFAULT_TEXT, a_policy, catalogue, with_rules
 
 
 def classify(request: str | list[dict[str, object]]) -> Signals:
@@ -106,6 +106,32 @@ def test_the_explanation_is_in_the_language_asked_for(policy: Path, language: st
     result = explain("--policy", policy, "--signals", "{}", "--lang", language)
     assert result.exit_code == 0, result.output
     assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        (
+            "en",
+            [
+                "Route: cloud (rule r, canary)",
+                "After the reply, a copy goes to: nominal-slm",
+                "moved here by an earlier",
+            ],
+        ),
+        (
+            "es",
+            ["Ruta: cloud (regla r, canario)", "Tras la respuesta, una copia va a: nominal-slm", "Un turno anterior"],
+        ),
+    ],
+)
+def test_what_follows_a_conversation_is_told(tmp_path: Path, language: str, words: list[str]) -> None:
+    file = tmp_path / "p.yaml"
+    rule = "{name: r, when: {}, use: local, canary: {cloud: 60%}, shadow: {to: slm, share: 60%}, sticky: conversation}"
+    file.write_text(with_rules(rule))
+    given = "{draw: 0.5, held_by: r, rule: r, shadow: slm, model: nominal-slm, zone: premises}"
+    output = explain("--signals", given, "--policy", file, "--lang", language).output
+    assert [word for word in words if word not in output] == []
 
 
 def test_prices_that_are_configured_are_shown(policy: Path, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def in_force(folder: Path, text: str) -> str:
     file.write_text(text)
     policy = load_policy(file)
     engine = open_engine("sqlite:///cauce.db")
-    remember(engine, name=policy.name, revision=policy.revision, file=file)
+    included = [Path(name) for name in policy.files[1:]]
+    remember(engine, name=policy.name, revision=policy.revision, file=file, included=included)
     engine.dispose()
     return policy.revision
 
@@ -112,3 +113,39 @@ def test_diff_and_show_tell_revisions_apart(folder: Path) -> None:
     unknown = run("show", "fffff")
     assert unknown.exit_code == 1
     assert first in unknown.output
+
+
+OWN = "version: 1\ninclude: base.yaml\nrules: [{name: r, when: {task: faq}, use: only}]\n"
+
+
+def test_a_change_of_the_base_is_a_revision_with_its_difference(folder: Path) -> None:
+    (folder / "base.yaml").write_text(LOCAL)
+    first = in_force(folder, OWN)
+    (folder / "base.yaml").write_text(CLOUD)
+    second = in_force(folder, OWN)
+    assert first != second
+    assert "+# routes: {only: {try: [llm, slm]}}" in run("diff", first, second).output
+    assert run("diff", second).output.strip() == "nothing"
+
+
+def test_going_back_past_a_change_of_the_base_says_what_to_put_back_first(folder: Path) -> None:
+    (folder / "base.yaml").write_text(LOCAL)
+    first = in_force(folder, OWN)
+    (folder / "base.yaml").write_text(CLOUD)
+    in_force(folder, OWN)
+    refused = run("rollback")
+    assert refused.exit_code == 1
+    assert "base.yaml was changed since" in refused.output
+    assert f"cauce policy show {first}" in refused.output
+
+    (folder / "base.yaml").write_text(LOCAL)
+    assert run("rollback").exit_code == 0
+    assert (folder / "shop.yaml").read_text() == OWN
+
+
+def test_a_new_policy_finds_its_base_beside_the_one_in_force(folder: Path) -> None:
+    (folder / "base.yaml").write_text(LOCAL)
+    (folder / "drafts").mkdir()
+    (folder / "drafts" / "new.yaml").write_text(OWN)
+    assert run("apply", "drafts/new.yaml").exit_code == 0
+    assert (folder / "shop.yaml").read_text() == OWN

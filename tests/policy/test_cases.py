@@ -6,7 +6,7 @@ from gateway.errors import BadRequest
 from gateway.policy.cases import CaseResult, Cases, parse_cases, run_case
 from gateway.types import Caller, Cloud, DataClass, Signals
 
-from .builders import a_policy, catalogue
+from .builders import a_policy, catalogue, with_rules
 
 POLICY = a_policy()
 
@@ -87,6 +87,47 @@ def test_every_signal_can_be_given() -> None:
     assert read.cases[1].signals == {"slm_success": 0.75}
 
 
+FOLLOWED = a_policy(
+    with_rules(
+        """{name: stays, when: {data: ">= personal"}, use: local}
+        {name: r, when: {}, use: local, canary: {cloud: 5%}, shadow: {to: llm, share: 2%}, sticky: conversation}"""
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "{signals: {draw: 0.01}, expect: {rule: r, canary: cloud, route: cloud, shadow: none}}",
+        "{signals: {draw: 0.99}, expect: {canary: none, route: local, shadow: large, not_shadow: none}}",
+        "{signals: {}, expect: {canary: none, shadow: None, sticky: false}}",
+        "{signals: {held_by: r}, expect: {rule: r, sticky: true}}",
+        "{signals: {held_by: r, data: secret}, expect: {rule: stays, sticky: false}}",
+        "{text: hi, expect: {canary: none}}",
+        "{text: hi, signals: {draw: 0.01}, expect: {canary: cloud}}",
+    ],
+)
+def test_a_case_may_say_what_follows_a_conversation(case: str) -> None:
+    read = parse_cases(f"- {case}", FOLLOWED)
+    assert not read.problems, "\n".join(map(str, read.problems))
+    drawn = Signals(draw=0.02)  # of the text: a case is no conversation, and is drawn for nothing by chance
+    assert run_case(read.cases[0], policy=FOLLOWED, models=catalogue(), classify=lambda _request: drawn).failures == ()
+
+
+@pytest.mark.parametrize(
+    ("expect", "said"),
+    [
+        ("{canary: cloud}", "canary is None, expected cloud (rule r)"),
+        ("{shadow: large}", "shadow is None, expected large (rule r)"),
+        ("{sticky: true}", "sticky is false, expected true (rule r)"),
+    ],
+)
+def test_a_case_that_fails_there_says_so(expect: str, said: str) -> None:
+    case = parse_cases(f"- {{signals: {{}}, expect: {expect}}}", FOLLOWED).cases[0]
+    found = run_case(case, policy=FOLLOWED, models=catalogue(), classify=lambda _request: Signals())
+    assert found.failures == (said,)
+
+
 def test_a_text_that_cannot_be_classified_fails_its_case() -> None:
     def refuse(_request: object) -> Signals:
         raise BadRequest("no content")
@@ -104,6 +145,9 @@ def test_a_text_that_cannot_be_classified_fails_its_case() -> None:
         ("- {text: hi, expect: {rule: hrad}}", "unknown_rule"),
         ("- {text: hi, expect: {route: clod}}", "unknown_route"),
         ("- {text: hi, expect: {zone: home}}", "value"),
+        ("- {text: hi, expect: {canary: cloud}}", "unknown_canary"),
+        ("- {text: hi, expect: {sticky: yes}}", "value"),
+        ("- {signals: {draw: 1}, expect: {rule: hard}}", "range"),
         ("- {text: hi, expect: {rul: hard}}", "unknown_key"),
         ("- {text: hi, expect: {}}", "value"),
         ("- {messages: [hi], expect: {rule: hard}}", "type"),

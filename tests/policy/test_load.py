@@ -271,6 +271,34 @@ def test_what_is_no_readable_file_is_a_problem(tmp_path: Path) -> None:
     assert kinds == ["file", "size", "encoding", "file"]
 
 
+def test_a_file_of_ten_megabytes_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "big.yaml"
+    file.write_bytes((DEFAULT_TEXT + "# once more\n" * 900_000).encode())
+    loaded = read_policy(file)
+    assert [(problem.kind, problem.line) for problem in loaded.problems] == [("size", 1)]
+    assert "1,000,000" in loaded.problems[0].message
+
+
+def test_words_that_yaml_would_take_for_something_else_stay_what_was_written() -> None:
+    policy = a_policy(
+        """
+        version: 1
+        routes: {NO: {try: [slm]}, 1e3: {try: [llm, slm]}, on: {try: [slm]}}
+        rules:
+          - {name: no, when: {language: NO, prompt_tokens: "> 1e3"}, use: 1e3}
+          - {name: 1.0, when: {caller: {app: [null-app, 007, yes]}}, use: NO}
+        default: on
+        aliases: {off: NO, 12e1: auto}
+        """
+    )
+    assert list(policy.routes) == ["NO", "1e3", "on"]
+    assert [rule.name for rule in policy.rules] == ["no", "1.0"]
+    assert policy.rules[0].matches(Signals(language="no", prompt_tokens=1001))
+    assert policy.rules[1].matches(Signals(caller=Caller(app="007")))
+    assert policy.rules[1].matches(Signals(caller=Caller(app="yes")))
+    assert policy.aliases == {"off": "NO", "12e1": "auto"}
+
+
 def test_load_policy_raises_with_every_problem_and_its_place(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(

@@ -62,6 +62,31 @@ def test_what_the_loader_reads_the_schema_accepts(when: str) -> None:
     assert accepts(text)
 
 
+FOLLOWED = with_rules(
+    "{name: r, when: {}, use: local, canary: {cloud: 0.25 %}, shadow: {to: llm@eu, share: 2%}, sticky: conversation}"
+)
+OVERLAID = (
+    with_rules("{name: r, when: {}, use: local, shadow: llm, sticky: none}")
+    + """
+sticky: conversation
+overlays:
+  - {for: {team: [legal, 7], app: bot}, rules: [{name: o, when: {}, use: cloud}], default: local}
+  - {for: {key: key_1}, guarantees: [{data: internal, stays: premises}]}
+"""
+)
+
+
+@pytest.mark.parametrize("text", [FOLLOWED, OVERLAID])
+def test_what_the_loader_reads_of_conversations_and_callers_the_schema_accepts(text: str) -> None:
+    assert parse_policy(text).problems == ()
+    assert accepts(text)
+
+
+def test_a_policy_that_includes_another_needs_no_routes_and_no_default() -> None:
+    assert accepts("version: 1\ninclude: base.yaml\n")
+    assert not accepts("version: 1\nrules: []\n")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -77,6 +102,16 @@ def test_what_the_loader_reads_the_schema_accepts(when: str) -> None:
         with_rules("{name: r, when: {task: []}, use: local}"),
         with_rules("{name: default, when: {}, use: local}"),
         with_rules("{name: r, use: local}"),
+        FOLLOWED.replace("0.25 %", "0.25"),
+        FOLLOWED.replace("{cloud: 0.25 %}", "{}"),
+        FOLLOWED.replace("to: llm@eu, ", ""),
+        FOLLOWED.replace("share: 2%", "share: 2"),
+        FOLLOWED.replace("sticky: conversation", "sticky: session"),
+        FOLLOWED.replace("canary:", "cannary:"),
+        FOLLOWED.replace("when: {}", "when: {draw: 0.5}"),
+        OVERLAID.replace("app: bot", "tags: bot"),
+        OVERLAID.replace("for: {key: key_1}, ", ""),
+        OVERLAID.replace(", guarantees: [{data: internal, stays: premises}]", ""),
     ],
 )
 def test_what_the_schema_refuses_the_loader_refuses(text: str) -> None:
