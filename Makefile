@@ -41,9 +41,11 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/.node: tests/clients/node/package-lock.json
-	@if command -v npm >/dev/null; then echo "cauce: installing the Node clients"; npm ci --prefix tests/clients/node --silent --no-audit --no-fund; \
-	else echo "cauce: no npm: the Node client's tests will be skipped"; fi
+NODE := tests/clients/node tests/policy/node
+$(VENV)/.node: $(NODE:=/package-lock.json)
+	@if command -v npm >/dev/null; then echo "cauce: installing the Node clients"; \
+	for folder in $(NODE); do npm ci --prefix $$folder --silent --no-audit --no-fund || exit 1; done; \
+	else echo "cauce: no npm: the Node clients' tests will be skipped"; fi
 	@mkdir -p $(VENV) && touch $@
 
 test: setup $(VENV)/.dev $(VENV)/.node ## run the tests; what cannot run here is named with its reason
@@ -88,4 +90,4 @@ lock:           ## resolve requirements/*.txt again (needs uv); run.txt is a par
 LOCK = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
 clean:          ## remove what was installed here
-	rm -rf $(VENV) tests/clients/node/node_modules
+	rm -rf $(VENV) $(NODE:=/node_modules)

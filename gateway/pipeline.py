@@ -121,6 +121,7 @@ class Pipeline:
         signals, decision = self.choose(inbound, exchange)
         exchange.cache, key, kept = self._recall.look(inbound, signals, decision)
         if kept is not None:
+            self._hold(kept.model, inbound, decision)
             return await self._replay(kept, exchange)
         if not decision.ladder:
             raise _nothing_allowed(decision)
@@ -132,15 +133,15 @@ class Pipeline:
         if exchange.cache is CacheState.MISS and attempt.verdict.accepted:
             self._recall.keep(key, Kept(answer.body, attempt.model, answer.usage), signals, decision)
         exchange.outcome, exchange.status = Outcome.OK, 200
-        self._hold(attempt, question, decision)
+        self._hold(attempt.model, question.inbound, decision)
         await self._recorder.record(exchange)
         self._copy(question, decision, exchange)
         return Whole(answer.body)
 
-    def _hold(self, attempt: Attempt, question: Question, decision: Decision) -> None:
+    def _hold(self, model: Model, inbound: Inbound, decision: Decision) -> None:
         """A sticky rule keeps a conversation where a large model has answered it."""
-        if decision.holds and attempt.model.kind == "llm" and self._conversations is not None:
-            self._conversations.hold(question.inbound, decision.rule)
+        if decision.holds and model.kind == "llm" and self._conversations is not None:
+            self._conversations.hold(inbound, decision.rule)
 
     def _copy(self, question: Question, decision: Decision, exchange: Exchange) -> None:
         """After the reply, a copy goes where the rule wants one; nobody waits for it."""
@@ -286,7 +287,7 @@ class Pipeline:
                 end(attempt, Outcome.ABORTED)
                 attempt.usage = _usage(opened, question)
                 await self._recorder.record(exchange)
-        self._hold(attempt, question, decision)
+        self._hold(attempt.model, question.inbound, decision)
         await self._recorder.record(exchange)
         yield relay.done_bytes
         self._copy(question, decision, exchange)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.cache.conversations import Conversations
+from gateway.cache.store import MemoryStore
 from gateway.errors import UpstreamTimeout
 from gateway.gate import Gate, Released
 from gateway.pipeline import Pipeline, Streamed
@@ -43,7 +44,7 @@ class Waiting(FakeUpstream):
 class House:
     """A pipeline with shadows and conversations over fake upstreams, and what was recorded."""
 
-    def __init__(self, rules: str, *upstreams: FakeUpstream, most_in_flight: int = 8) -> None:
+    def __init__(self, rules: str, *upstreams: FakeUpstream, most_in_flight: int = 8, cached: bool = False) -> None:
         self.ledger = Ledger()
         self.copies: list[tuple[Exchange, Attempt]] = []
         self.crashes: list[str] = []
@@ -52,7 +53,8 @@ class House:
         policy, gate = a_policy(text), Gate()
         models = catalogue(*(upstream.model for upstream in upstreams))
         by_name = {upstream.model.id: upstream for upstream in upstreams}
-        conversations = Conversations()
+        self.now = 0.0
+        conversations = Conversations(clock=lambda: self.now)
         self.shadows = Shadows(
             models=models,
             upstreams=by_name,
@@ -74,7 +76,7 @@ class House:
             models=models,
             upstreams=by_name,
             gate=gate,
-            recall=Recall(None, gate=gate),
+            recall=Recall(MemoryStore(max_bytes=1_000_000, ttl_s=60) if cached else None, gate=gate),
             recorder=self.ledger,
             language=language,
             moment=lambda inbound: Moment(held_by=conversations.held_by(inbound)),
@@ -226,6 +228,21 @@ def test_a_conversation_stays_with_the_large_model_until_it_is_answered_elsewher
         assert await model("otra cosa", "Sí", "gracias") == "small"
         assert await model("¿Cuánto debo?", "Sí", "gracias", "También", "¿y ayer?") == "small"
         assert await model("¿Cuánto debo?", "Sí", "gracias", "También", "¿y ayer?", "No", "vale") == "small"
+
+    asyncio.run(live())
+
+
+def test_a_kept_answer_of_a_large_model_holds_a_conversation_too() -> None:
+    async def live() -> None:
+        house = House(MOVES, FakeUpstream(SMALL, ["No"]), FakeUpstream(LARGE, ["Sí"]), cached=True)
+        await house.ask(messages=turns("¿Cuánto debo?"), **TOOLS)
+        house.now += 3_600
+        forgotten = await house.ask(messages=turns("¿Cuánto debo?", "Sí", "gracias"))
+        assert forgotten.attempts[-1].model is SMALL
+        again = await house.ask(messages=turns("¿Cuánto debo?"), **TOOLS)
+        assert again.outcome == "cached"
+        held = await house.ask(messages=turns("¿Cuánto debo?", "Sí", "gracias"))
+        assert held.attempts[-1].model is LARGE
 
     asyncio.run(live())
 

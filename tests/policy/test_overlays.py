@@ -6,13 +6,14 @@ import dataclasses
 
 import pytest
 
+from gateway.embedding import choose
 from gateway.policy.check import Proof, prove
 from gateway.policy.decide import decide
 from gateway.policy.load import parse_policy
 from gateway.policy.trace import trace
 from gateway.types import ANONYMOUS, Caller, DataClass, Decision, Signals, Zone
 
-from .builders import LARGE, SMALL, a_policy, catalogue, loaded
+from .builders import LARGE, SMALL, VECTORS, a_policy, catalogue, loaded
 
 MODELS = catalogue(SMALL, LARGE)
 LEGAL, SALES = Caller("key_1", "legal", "drafts"), Caller("key_2", "sales", "bot")
@@ -66,6 +67,15 @@ def test_an_overlays_guarantee_holds_for_its_callers_only() -> None:
         Signals(caller=LEGAL, data=DataClass.INTERNAL), policy=a_policy(TEXT), models=MODELS, requested="large"
     )
     assert named.ladder == ()
+
+
+def test_an_overlays_guarantee_holds_for_embeddings_too() -> None:
+    def ladder(caller: Caller) -> tuple[str, ...]:
+        asked = Signals(caller=caller, data=DataClass.INTERNAL)
+        return choose(asked, policy=a_policy(TEXT), models=catalogue(VECTORS), requested="vectors").ladder
+
+    assert ladder(SALES) == ("vectors",)
+    assert ladder(LEGAL) == ()
 
 
 def test_what_overlays_say_is_proved_too() -> None:
