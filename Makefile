@@ -66,7 +66,7 @@ bench: setup $(VENV)/.dev ## CPU per request against nginx (and LiteLLM's proxy 
 
 soak: setup $(VENV)/.dev ## the long runs, once
 	@$(BIN)/python -m tests.bench.run --soak 10000 --scenarios c64 --rounds 1
-	@CAUCE_KILLS=200 $(BIN)/python -m pytest -q tests/faults/test_kill.py
+	@CAUCE_KILLS=200 CAUCE_RELOAD_REQUESTS=10000 $(BIN)/python -m pytest -q tests/faults/test_kill.py tests/faults/test_reload.py
 
 $(VENV)/.train: requirements/train.txt $(VENV)/.run
 	@$(INSTALL) -r requirements/train.txt

@@ -365,6 +365,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         home=lambda language: home(
             models=catalogue.values(),
             policy=policy.current(),
+            refused=str(policy.refusal) if policy.refusal else "",
             curl=curl_line(settings.port),
             language=language,
         ),

@@ -15,7 +15,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from gateway.ledger.policies import Revision, history, own_text, whole_text
+from gateway.ledger.policies import Revision, history, own_text, remember, whole_text
 from gateway.ledger.store import open_engine
 from gateway.policy.check import prove
 from gateway.policy.load import SHIPPED, parse_policy, read_policy
@@ -85,13 +85,15 @@ def rollback(revision: str | None, config: Path | None, file: Path | None) -> No
     """Write an earlier revision back into the policy file: the one before the newest, unless one is named."""
     settings = load_settings(config)
     where = _file(settings, file)
+    _keep(where, settings)
     revisions = _history(settings, where)
     if revision is None and len(revisions) < 2:
         raise click.ClickException("there is no earlier revision of this policy to go back to")
     chosen = _named(revisions, revision) if revision else revisions[1]
     title = f"revision {chosen.revision}"
     put_in_force(own_text(chosen.text), where, settings, title=title, revision=chosen.revision)
-    click.echo(f"{where}: back at {chosen.revision}")
+    _keep(where, settings)
+    click.echo(f"{where}: back at {chosen.name}@{chosen.revision}")
 
 
 @command.command()
@@ -102,8 +104,19 @@ def apply(new: Path, config: Path | None, file: Path | None) -> None:
     """Prove a policy and put it in the place of the one in force; refused (exit 1) when it does not hold."""
     settings = load_settings(config)
     where = _file(settings, file)
+    _keep(where, settings)
     put_in_force(new.read_text(encoding="utf-8-sig"), where, settings, title=str(new))
+    _keep(where, settings)
     click.echo(f"{where}: {new} is in force; `cauce policy rollback` goes back")
+
+
+def _keep(file: Path, settings: Settings) -> None:
+    """Write what the file says into the history, as a running gateway does: there may be none."""
+    loaded = read_policy(file)
+    if (policy := loaded.policy) is not None:
+        engine = open_engine(settings.ledger)
+        remember(engine, name=policy.name, revision=policy.revision, file=file, included=loaded.files[1:])
+        engine.dispose()
 
 
 def _as_it_is(file: Path) -> str:

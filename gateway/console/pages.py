@@ -25,6 +25,7 @@ _WORDS: Final = {
         "model": "Model",
         "policy": "Policy",
         "guarantee": "{data} data and above stays inside {zone}",
+        "refused": "A changed policy file was refused; this one stays in force",
         "more": "More",
     },
     "es": {
@@ -38,18 +39,20 @@ _WORDS: Final = {
         "model": "Modelo",
         "policy": "Política",
         "guarantee": "los datos de clase {data} y superiores no salen de {zone}",
+        "refused": "Se rechazó un fichero de política cambiado; sigue en vigor esta",
         "more": "Más",
     },
 }
 
 
-def home(*, models: Iterable[Model], policy: Policy, curl: str, language: str) -> str:
-    """The overview: what is served, under which policy, and how to call it."""
+def home(*, models: Iterable[Model], policy: Policy, refused: str, curl: str, language: str) -> str:
+    """The overview: what is served, under which policy, and how to call it; why a changed policy was `refused`."""
     return _PAGES.get_template("home.html").render(
         models=list(models),
         policy=policy.name,
         revision=policy.revision,
         guarantees=policy.guarantees,
+        refused=refused,
         curl=curl,
         language=language,
         t=_WORDS[language],

@@ -67,6 +67,14 @@ def test_rollback_puts_the_one_before_back(folder: Path) -> None:
     assert (folder / "shop.yaml").read_text() == LOCAL
 
 
+def test_apply_and_rollback_need_no_running_gateway(folder: Path) -> None:
+    (folder / "new.yaml").write_text(CLOUD)
+    assert run("apply", "new.yaml").exit_code == 0
+    assert run("rollback").exit_code == 0
+    assert (folder / "shop.yaml").read_text() == LOCAL
+    assert len(json.loads(run("history", "--json").output)) == 3
+
+
 def test_rollback_to_a_named_revision(folder: Path) -> None:
     first = in_force(folder, LOCAL)
     in_force(folder, CLOUD)
@@ -139,7 +147,7 @@ def test_going_back_past_a_change_of_the_base_says_what_to_put_back_first(folder
     assert f"cauce policy show {first}" in refused.output
 
     (folder / "base.yaml").write_text(LOCAL)
-    assert run("rollback").exit_code == 0
+    assert run("rollback", first).exit_code == 0
     assert (folder / "shop.yaml").read_text() == OWN
 
 

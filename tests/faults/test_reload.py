@@ -84,4 +84,5 @@ def test_a_refused_policy_is_loud_and_the_good_one_stays(gateway: Running) -> No
         assert "gain" in refused
         assert ask(client, 1) == before
         assert 'cauce_policy_reloads_total{outcome="refused"} 1.0' in client.get("/metrics").text
+        assert "policy.yaml:3" in client.get("/console").text
     assert any("refused" in json.loads(line)["message"] for line in gateway.output.splitlines() if line.startswith("{"))
