@@ -107,7 +107,7 @@ def _refuse_older(engine: Engine, table: Table, needed: Sequence[Column[Any]], t
 
 def count(engine: Engine, period: Period) -> int:
     """How many entries there are to replay."""
-    wanted = select(func.count()).select_from(entries).where(_within(period, entries.c.time_us))
+    wanted = select(func.count()).select_from(entries).where(_decided(period))
     with engine.connect() as connection:
         return int(connection.execute(wanted).scalar_one())
 
@@ -117,7 +117,7 @@ def read_past(engine: Engine, period: Period, *, batch: int = BATCH) -> Iterator
     wanted = (
         select(*_ENTRY, *_CALL)
         .join_from(entries, attempts, entries.c.request_id == attempts.c.request_id, isouter=True)
-        .where(_within(period, entries.c.time_us))
+        .where(_decided(period))
         .order_by(entries.c.time_us, entries.c.request_id, attempts.c.number)
     )
     whole: list[Past] = []
@@ -156,6 +156,11 @@ def read_calls(engine: Engine, period: Period, *, batch: int = BATCH) -> Iterato
     with engine.connect() as connection:
         for rows in connection.execution_options(yield_per=batch).execute(wanted).partitions():
             yield [Call._make(row) for row in rows]
+
+
+def _decided(period: Period) -> ColumnElement[bool]:
+    """Requests of the period that a policy chose a model for: embeddings have no ladder to choose from."""
+    return and_(_within(period, entries.c.time_us), entries.c.endpoint != "embeddings")
 
 
 def _within(period: Period, column: Column[int]) -> ColumnElement[bool]:

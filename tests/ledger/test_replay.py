@@ -66,6 +66,12 @@ def test_only_a_periods_entries_and_calls_are_read(tmp_path: Path) -> None:
     assert sum(map(len, read_calls(engine, period))) == 3
 
 
+def test_embeddings_have_no_ladder_to_decide_again(tmp_path: Path) -> None:
+    engine = written(tmp_path / "cauce.db", (an_entry("req_1", endpoint="embeddings"), []), (an_entry("req_2"), []))
+    assert [past.request_id for part in read_past(engine, Period()) for past in part] == ["req_2"]
+    assert count(engine, Period()) == 1
+
+
 @pytest.mark.parametrize("text", ["{}", "", "nonsense", "[1]"])
 def test_signals_that_were_not_kept_are_none(tmp_path: Path, text: str) -> None:
     engine = written(tmp_path / "cauce.db", (an_entry(signals=text), []))
