@@ -100,6 +100,16 @@ def _polite(row: Row) -> str:
     )
 
 
+def _greeted_otherwise(row: Row) -> str:
+    return ("Qué hay, equipo, ahí va una: " if row.lang == "es" else "Howdy folks, here goes: ") + row.text
+
+
+def _polite_otherwise(row: Row) -> str:
+    return row.text + (
+        " Perdona la molestia y feliz tarde." if row.lang == "es" else " Sorry for the bother, have a lovely day."
+    )
+
+
 def _mistyped(row: Row) -> str:
     return slipped(row.text, random.Random(zlib.crc32(row.text.encode())))
 
@@ -114,10 +124,14 @@ def _paste(row: Row) -> str:
     return text[:_PASTE_CHARS]
 
 
-# The same query typed otherwise. The greetings and thanks are none of those that training adds.
+# The same query typed otherwise. `courtesy.py` knows the first greeting and thanks by name (its list was written with
+# them in sight): those two lines say that the list works. The unlisted ones say how much a courtesy that it does not
+# know moves a decision.
 CHANGES: Final[Mapping[str, Callable[[Row], str]]] = {
-    "greeting": _greeted,
-    "politeness": _polite,
+    "greeting, listed": _greeted,
+    "politeness, listed": _polite,
+    "greeting, unlisted": _greeted_otherwise,
+    "politeness, unlisted": _polite_otherwise,
     "lower case": lambda row: row.text.lower(),
     "capitals": lambda row: row.text.upper(),
     "no accents": lambda row: without_accents(row.text),
