@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from gateway.ledger.keys import StoredKey, create_key, list_keys, revoke_key
+from gateway.ledger.keys import Role, StoredKey, create_key, list_keys, revoke_key
 from gateway.ledger.store import open_engine
 from gateway.settings import load_settings
 from gateway.types import Caller, DataClass
@@ -36,6 +36,13 @@ def command() -> None:
     "--data-class", type=click.Choice([c.label for c in DataClass]), default="public", help="At least this class."
 )
 @click.option("--expires", help="When it ends: a date (2027-01-31) or a time from now (12h, 30d, 8w).")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.CALLER.value,
+    show_default=True,
+    help="In the console: nothing, look, or look and change.",
+)
 @_CONFIG
 @_JSON
 def create(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -45,6 +52,7 @@ def create(  # noqa: PLR0913, PLR0917 - one parameter an option
     models: str | None,
     data_class: str,
     expires: str | None,
+    role: str,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -52,9 +60,11 @@ def create(  # noqa: PLR0913, PLR0917 - one parameter an option
     allowed = None if models is None else frozenset(name.strip() for name in models.split(",") if name.strip())
     caller = Caller(team=team, app=app, tags=tags, models=allowed, data=DataClass[data_class.upper()])
     engine = open_engine(load_settings(config).ledger)
-    new = create_key(engine, caller, expires_us=_expiry(expires))
+    new = create_key(engine, caller, expires_us=_expiry(expires), role=Role(role))
     if as_json:
-        click.echo(orjson.dumps({"key": new.key, "id": new.id, "team": team, "app": app, "tags": list(tags)}))
+        click.echo(
+            orjson.dumps({"key": new.key, "id": new.id, "team": team, "app": app, "tags": list(tags), "role": role})
+        )
         return
     click.echo(f"{new.key}\n\n{new.id}. This is the only time the key is shown. Use it as OPENAI_API_KEY.")
 
@@ -68,11 +78,14 @@ def list_(config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([_row(key) for key in stored]))
         return
-    table = Table("id", "team", "app", "tags", "models", "created", "expires", "state")
+    table = Table("id", "team", "app", "tags", "models", "role", "created", "expires", "state")
     for key in stored:
         row = _row(key)
         table.add_row(
-            *(_cell(row[name]) for name in ("id", "team", "app", "tags", "models", "created", "expires", "state"))
+            *(
+                _cell(row[name])
+                for name in ("id", "team", "app", "tags", "models", "role", "created", "expires", "state")
+            )
         )
     Console().print(table)
 
@@ -117,6 +130,7 @@ def _row(key: StoredKey) -> dict[str, object]:
         "tags": list(caller.tags),
         "models": None if caller.models is None else sorted(caller.models),
         "data_class": caller.data.label,
+        "role": key.role.value,
         "created": _moment(key.created_us),
         "expires": _moment(key.expires_us),
         "state": state,

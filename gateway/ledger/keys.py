@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import orjson
 from sqlalchemy import Engine, insert, select, update
@@ -23,6 +24,14 @@ from gateway.types import Caller, DataClass
 _log = logging.getLogger("cauce.keys")
 REFRESH_S = 2.0
 _PREFIX = "ck-"
+
+
+class Role(StrEnum):
+    """What a key opens besides the API."""
+
+    CALLER = "caller"  # nothing
+    VIEWER = "viewer"  # the console, to look
+    ADMIN = "admin"  # the console, to look and to change
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class StoredKey:
     created_us: int
     expires_us: int | None
     revoked_us: int | None
+    role: Role = Role.CALLER
 
     def valid(self, now_us: int) -> bool:
         """Whether it opens the gateway now."""
@@ -52,7 +62,7 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def create_key(engine: Engine, caller: Caller, *, expires_us: int | None = None) -> NewKey:
+def create_key(engine: Engine, caller: Caller, *, expires_us: int | None = None, role: Role = Role.CALLER) -> NewKey:
     """Make a key for a caller (its `id` is given here)."""
     new = NewKey(f"key_{secrets.token_hex(6)}", _PREFIX + secrets.token_urlsafe(32))
     with engine.begin() as connection:
@@ -67,6 +77,7 @@ def create_key(engine: Engine, caller: Caller, *, expires_us: int | None = None)
                 data_class=int(caller.data),
                 created_us=time.time_ns() // 1000,
                 expires_us=expires_us,
+                role=role.value,
             )
         )
     return new
@@ -113,6 +124,7 @@ def _rows(engine: Engine) -> list[tuple[str, StoredKey]]:
                 row.created_us,
                 row.expires_us,
                 row.revoked_us,
+                Role(row.role),
             ),
         )
         for row in rows
@@ -145,11 +157,20 @@ class KeyRing:
 
     def find(self, key: str) -> Caller | None:
         """The caller of a valid key, else nothing."""
+        stored = self.stored(key)
+        return None if stored is None else stored.caller
+
+    def stored(self, key: str) -> StoredKey | None:
+        """A valid key as it is kept, else nothing."""
         # Looking a digest up leaks at most digest bits, which nobody can aim: the key itself is never compared.
-        stored = self._by_hash.get(_hash(key))
-        if stored is None:
-            return None
-        return stored.caller if stored.valid(int(self._clock() * 1e6)) else None
+        return self._valid(self._by_hash.get(_hash(key)))
+
+    def by_id(self, key_id: str) -> StoredKey | None:
+        """The valid key of that id, else nothing: for whoever showed it before."""
+        return self._valid(next((one for one in self._by_hash.values() if one.id == key_id), None))
+
+    def _valid(self, stored: StoredKey | None) -> StoredKey | None:
+        return stored if stored is not None and stored.valid(int(self._clock() * 1e6)) else None
 
     def load(self) -> None:
         """Read the keys; with the database away, the ones last read stay."""

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, Pri
 from gateway.ledger.audit_record import Link
 from gateway.ledger.entry import AttemptEntry, Entry
 
-HEAD = "0003"  # the newest migration
+HEAD = "0004"  # the newest migration
 metadata = MetaData()
 
 
@@ -46,6 +46,7 @@ keys = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger),
     Column("revoked_us", BigInteger),
+    Column("role", Text, nullable=False, server_default="caller"),  # in the console: caller (none), viewer, admin
 )
 policies = Table(
     "policies",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from gateway.ledger.keys import KeyRing, create_key, list_keys, revoke_key
+from gateway.ledger.keys import KeyRing, Role, create_key, list_keys, revoke_key
 from gateway.ledger.store import open_engine
 from gateway.ledger.tables import keys
 from gateway.types import Caller, DataClass
@@ -63,3 +63,23 @@ def test_without_any_key_none_is_asked_for_on_loopback(engine: Engine) -> None:
 def test_the_list_shows_the_newest_first(engine: Engine) -> None:
     first, second = create_key(engine, a_caller(app="a")), create_key(engine, a_caller(app="b"))
     assert [stored.id for stored in list_keys(engine)] == [second.id, first.id]
+
+
+def test_a_key_opens_no_console_unless_it_was_made_for_it(engine: Engine) -> None:
+    made = {role: create_key(engine, a_caller(), role=role) for role in Role}
+    plain = create_key(engine, a_caller())
+    ring = KeyRing(engine, always=False)
+    assert {role: one.role for role, new in made.items() if (one := ring.stored(new.key))} == {r: r for r in Role}
+    assert (found := ring.stored(plain.key)) is not None
+    assert found.role is Role.CALLER
+
+
+def test_whoever_showed_a_key_is_known_by_its_id_until_it_is_revoked(engine: Engine) -> None:
+    new = create_key(engine, a_caller(), role=Role.ADMIN)
+    ring = KeyRing(engine, always=False)
+    assert (found := ring.by_id(new.id)) is not None
+    assert found.role is Role.ADMIN
+    revoke_key(engine, new.id)
+    ring.load()
+    assert ring.by_id(new.id) is None
+    assert ring.stored(new.key) is None
