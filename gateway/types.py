@@ -91,6 +91,7 @@ class Caller:
     tags: tuple[str, ...] = ()
     models: frozenset[str] | None = None  # None: any model or alias
     data: DataClass = DataClass.PUBLIC  # a floor set on the key
+    org: str = ""
 
 
 ANONYMOUS = Caller()
@@ -362,3 +363,4 @@ class Exchange:
     first_byte_seconds: float | None = None
     seconds: float = 0.0
     bytes_out: int = 0
+    reserved_nano_usd: int | None = None  # what the caller's budgets hold for it; None: there is no budget

@@ -56,6 +56,8 @@ class Entry:
     classify_us: int
     first_byte_us: int | None
     signals: str  # JSON: every score and label that the policy looked at, unrounded: it may be replayed
+    org: str = ""
+    reserved_nano_usd: int | None = None  # what its caller's budgets held for it; nothing: there was no budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
         int(exchange.classify_seconds * 1e6),
         _microseconds(exchange.first_byte_seconds),
         _signals(signals, _asked(exchange)) if signals else "{}",
+        caller.org,
+        exchange.reserved_nano_usd,
     )
 
 

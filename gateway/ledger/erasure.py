@@ -1,9 +1,9 @@
 """Erasure: what the ledger says of a caller is taken away, and a record stays that it was.
 
-The entries keep their money, class and rule; key id, team, app and tags become `erased`. In the audit the tokens stay
-and lose their names, so the chains hold. Running gateways see the erasure within seconds and empty their answer cache,
-the whole of it: its keys are digests that say no caller, and a list of who asked what would be one more thing to
-erase, kept for every answer so that a rare command spares the others a miss.
+The entries keep their money, class and rule; key id, organisation, team, app and tags become `erased`. In the audit the
+tokens stay and lose their names, so the chains hold. Running gateways see the erasure within seconds and empty their
+answer cache, the whole of it: its keys are digests that say no caller, and a list of who asked what would be one more
+thing to erase, kept for every answer so that a rare command spares the others a miss.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _erase_entries(connection: Connection, caller: str) -> int:
     done = connection.execute(
         update(entries)
         .where(entries.c.caller == caller)
-        .values(**_ERASED_WHO, tags=_ERASED_TAGS, signals=_without_tags(connection))
+        .values(**_ERASED_WHO, org=ERASED, tags=_ERASED_TAGS, signals=_without_tags(connection))
     )
     return done.rowcount
 
@@ -103,7 +103,7 @@ def _erase_key(connection: Connection, caller: str, now_us: int) -> int:
     """A key that opens nothing any more keeps its id and hash, to stay refused. One that does needs what it says."""
     over = or_(keys.c.revoked_us.is_not(None), keys.c.expires_us <= now_us)
     done = connection.execute(
-        update(keys).where(keys.c.id == caller, over).values(team=ERASED, app=ERASED, tags=_ERASED_TAGS)
+        update(keys).where(keys.c.id == caller, over).values(org=ERASED, team=ERASED, app=ERASED, tags=_ERASED_TAGS)
     )
     return done.rowcount
 

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, Pri
 from gateway.ledger.audit_record import Link
 from gateway.ledger.entry import AttemptEntry, Entry
 
-HEAD = "0004"  # the newest migration
+HEAD = "0005"  # the newest migration
 metadata = MetaData()
 
 
@@ -33,6 +33,17 @@ entries = Table(
     Index("entries_by_time", "time_us"),
 )
 attempts = Table("attempts", metadata, *_columns(AttemptEntry), PrimaryKeyConstraint("request_id", "number"))
+adjustments = Table(
+    "adjustments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("adjustments_by_request", "request_id"),
+)
 keys = Table(
     "keys",
     metadata,
@@ -47,6 +58,7 @@ keys = Table(
     Column("expires_us", BigInteger),
     Column("revoked_us", BigInteger),
     Column("role", Text, nullable=False, server_default="caller"),  # in the console: caller (none), viewer, admin
+    Column("org", Text, nullable=False),
 )
 policies = Table(
     "policies",
