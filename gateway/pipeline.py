@@ -236,7 +236,7 @@ class Pipeline:
                     if _is_the_requests_fault(error):
                         break
                     continue
-                attempt.first_token_seconds = (time.time_ns() - attempt.started_ns) / 1e9
+                attempt.first_token_seconds = time.monotonic() - attempt.began
                 draft = opened
                 attempt.verdict = _judge(opened, mode, question, decision)
                 if attempt.verdict.accepted:

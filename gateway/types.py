@@ -4,11 +4,12 @@
 
 Values are frozen and have no behaviour beyond what a comparison needs. `Exchange` is the one that
 grows: it is the story of a request while the request is being lived, and it is read once, at the end.
-Units stand in names: `seconds`, `_ns` (nanoseconds of the epoch), `_nano_usd`, `tokens`.
+Units stand in names: `seconds`, `_ns` (nanoseconds of the epoch, for stamps only), `_nano_usd`, `tokens`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -338,6 +339,7 @@ class Attempt:
     verdict: Verdict = ACCEPTED
     usage: Usage | None = None
     shadow: bool = False  # a copy for comparison: nobody was sent its answer
+    began: float = field(default_factory=time.monotonic)  # durations are counted from here: no clock change bends them
 
 
 @dataclass(slots=True)
@@ -363,4 +365,5 @@ class Exchange:
     first_byte_seconds: float | None = None
     seconds: float = 0.0
     bytes_out: int = 0
+    began: float = field(default_factory=time.monotonic)  # durations are counted from here
     reserved_nano_usd: int | None = None  # what the caller's budgets hold for it; None: there is no budget

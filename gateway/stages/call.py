@@ -55,7 +55,7 @@ def begin(exchange: Exchange, model: Model) -> Attempt:
 
 def end(attempt: Attempt, outcome: str = "ok") -> None:
     """Close an attempt with its time and how it went."""
-    attempt.seconds = (time.time_ns() - attempt.started_ns) / 1e9
+    attempt.seconds = time.monotonic() - attempt.began
     attempt.outcome = outcome
 
 

@@ -54,7 +54,7 @@ class LedgerRecorder:
 
     async def record(self, exchange: Exchange) -> None:
         """Returns when the entry is committed, or after two seconds without the ledger. Never raises."""
-        exchange.seconds = (time.time_ns() - exchange.received_ns) / 1e9
+        exchange.seconds = time.monotonic() - exchange.began
         attempts = attempt_entries(exchange, self._prices)
         entry = entry_of(exchange, attempts, self._prices)
         self._metrics.observe(entry, attempts)

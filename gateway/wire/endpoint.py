@@ -200,7 +200,7 @@ class Endpoint:
                 if not chunk:
                     continue
                 if exchange.first_byte_seconds is None:
-                    exchange.first_byte_seconds = (time.time_ns() - exchange.received_ns) / 1e9
+                    exchange.first_byte_seconds = time.monotonic() - exchange.began
                 exchange.bytes_out += len(chunk)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             flow.done = True
