@@ -42,9 +42,15 @@ class Released(Generic[T]):
         self.destination = destination
 
 
-def ceiling(data: DataClass, guarantees: Iterable[Guarantee]) -> Zone:
-    """The farthest zone that text of this class may enter under these guarantees."""
-    return min((g.stays for g in guarantees if data >= g.data), default=Zone.WORLD)
+def ceiling(data: DataClass, guarantees: Iterable[Guarantee], *, pseudonymised: bool = False) -> Zone:
+    """The farthest zone that text of this class may enter under these guarantees.
+
+    Pseudonymised, it is also free of those that say `unless: pseudonymised`: a personal text only. What is special or
+    secret in a text is more than who it is about, so no placeholder takes it out.
+    """
+    excepted = pseudonymised and data == DataClass.PERSONAL
+    kept = (g.stays for g in guarantees if data >= g.data and not (excepted and g.unless))
+    return min(kept, default=Zone.WORLD)
 
 
 def _ignore(_destination: Destination, _data: DataClass) -> None:

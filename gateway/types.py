@@ -110,6 +110,19 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Masked:
+    """A request's body with placeholders where personal data stood, and what each placeholder stands for.
+
+    `data` is the class of that body by a scan of its own; `counts` says how many values of each type were replaced.
+    """
+
+    body: Mapping[str, object] = field(repr=False)
+    data: DataClass
+    values: Mapping[str, str] = field(repr=False)
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """A request as it was received: parsed once, its body never copied.
 
@@ -134,6 +147,7 @@ class Inbound:
     cacheable: bool = True  # false when the caller sent `cache-control: no-cache` or `no-store`
     lost: tuple[str, ...] = ()
     hints: frozenset[str] = frozenset()
+    masked: Masked | None = None  # what goes beyond the ceiling in the body's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +256,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """A promise of the policy: this data class and every class above it stays inside `stays`."""
+    """A promise of the policy: this data class and every class above it stays inside `stays`.
+
+    With `unless: pseudonymised`, a text that is personal and no more may go farther once it has been pseudonymised.
+    """
 
     data: DataClass
     stays: Zone
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +283,7 @@ class Route:
     checks: tuple[Check, ...] = ()
     mode: Mode | None = None  # None: windowed for a stream with checks, streamed without, buffered for a whole
     cache: bool = True
+    transform: str = ""  # `pseudonymise`: what may not leave as it is goes with placeholders, where a guarantee says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +309,7 @@ class Decision:
     shadow: tuple[str, ...] = ()  # model ids for a copy of the request: the first that did not answer it gets one
     sticky: bool = False  # it goes on where an earlier turn of the conversation was moved
     holds: bool = False  # the rule is sticky: a large model's answer keeps the conversation
+    masked: Zone | None = None  # beyond the ceiling: the farthest zone that the text may enter pseudonymised
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +360,7 @@ class Attempt:
     usage: Usage | None = None
     shadow: bool = False  # a copy for comparison: nobody was sent its answer
     began: float = field(default_factory=time.monotonic)  # durations are counted from here: no clock change bends them
+    transform: str = ""  # what was done to the text before this call: `pseudonymised`
 
 
 @dataclass(slots=True)
@@ -361,6 +382,9 @@ class Exchange:
     status: int = 0
     code: str = ""  # the error's code, when there was one
     stream: bool = False
+    transform: str = ""  # `pseudonymised`, or why the text could not be and stayed
+    sent_as: DataClass | None = None  # the class of what left, after the transform
+    replaced: int = 0  # values that placeholders stood for
     classify_seconds: float = 0.0
     first_byte_seconds: float | None = None
     seconds: float = 0.0

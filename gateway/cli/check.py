@@ -142,7 +142,7 @@ def _say(report: Report, *, nominal: bool) -> None:
             f"{problem.file}:{problem.line}:{problem.column}: {click.style('note', dim=True)}: {problem.message}"
         )
     for kept in report.guarantees:
-        said = f"{kept.guarantee.data.label} data and above stays inside {kept.guarantee.stays.label}{kept.whose}"
+        said = f"{kept.guarantee.data.label} data and above stays inside {kept.where}"
         if kept.counter_example is None:
             click.echo(f"{report.path}: proved: {said}")
             continue
@@ -175,10 +175,9 @@ def _tests(report: Report) -> Iterable[tuple[str, list[str]]]:
     yield "names and rules", other
     broken = [str(problem) for problem in report.errors if problem.kind == "guarantee"]
     for kept in report.guarantees:
-        zone = f"{kept.guarantee.stays.label}{kept.whose}"
-        said = f"the guarantee that {kept.guarantee.data.label} data stays inside {zone}: "
+        said = f"the guarantee that {kept.guarantee.data.label} data stays inside {kept.where}: "
         messages = [] if kept.held else [message for message in broken if said in message]
-        yield f"{kept.guarantee.data.label} stays inside {zone}", messages
+        yield f"{kept.guarantee.data.label} stays inside {kept.where}", messages
     for result in report.cases:
         yield result.case.note, list(result.failures)
 

@@ -268,6 +268,7 @@ _SAID: dict[Language, dict[str, str]] = {
         "skipped": "Left out",
         "shadow": "After the reply, a copy goes to",
         "sticky": "The conversation was moved here by an earlier turn",
+        "transform": "Beyond {zone} it goes pseudonymised, if a second scan finds nothing personal left; else it stays",
         "canary": "canary",
         "cost": "Price",
         "unknown": "unknown",
@@ -292,6 +293,7 @@ _SAID: dict[Language, dict[str, str]] = {
         "skipped": "Descartado",
         "shadow": "Tras la respuesta, una copia va a",
         "sticky": "Un turno anterior trajo aquí la conversación",
+        "transform": "Fuera de {zone} va seudonimizada, si un segundo análisis no halla nada personal; si no, se queda",
         "canary": "canario",
         "cost": "Precio",
         "unknown": "desconocido",
@@ -323,6 +325,8 @@ def show(told: Mapping[str, Any], console: Console, language: Language) -> None:
     console.print(Text(f"{said['route']}: {decision['route']} ({rule})", style="bold"))
     console.print(Text(f"{said['ladder']}: {' > '.join(decision['ladder']) or said['nobody']}"))
     console.print(Text(f"{said['zone']}: {decision['zone']} ({said['ceiling']} {decision['ceiling']})"))
+    if decision["transform"]:
+        console.print(Text(said["transform"].format(zone=decision["ceiling"])))
     if decision["sticky"]:
         console.print(Text(said["sticky"]))
     if decision["shadow"]:

@@ -27,15 +27,16 @@ from gateway.policy.rules import AUTO, DEFAULT, PINNED, Policy
 from gateway.policy.signal_values import read_signals
 from gateway.policy.source import Source, choice, compose, fields, items, place, read_text, scalar, shown
 from gateway.policy.trace import decision_values, why_not
+from gateway.policy.vocabulary import TRANSFORMS
 from gateway.types import DataClass, Decision, Model, Signals, Zone
 
 Message = dict[str, Any]
 Classify = Callable[[str | list[Message]], Signals]
 
 _SIGNALS_EXPECTED: Final = ("data", "task", "domain", "language", "modality")
-_DECISION_EXPECTED: Final = ("rule", "route", "zone", "model", "ceiling", "canary", "shadow", "sticky")
+_DECISION_EXPECTED: Final = ("rule", "route", "zone", "model", "ceiling", "canary", "shadow", "sticky", "transform")
 EXPECTED: Final = (*_DECISION_EXPECTED, *_SIGNALS_EXPECTED)
-_NONE: Final = "None"  # no canary, no shadow, no model
+_NONE: Final = "None"  # no canary, no shadow, no transform, no model
 _KEYS: Final = ("note", "text", "messages", "signals", "model", "expect")
 
 
@@ -175,12 +176,13 @@ def _expected_name(name: str, node: Node, what: str, policy: Policy, source: Sou
     if name == "sticky":
         return choice(node, source, what=what, known=("true", "false"))
     text = scalar(node, source, what=what)
-    if name in {"canary", "shadow", "model"} and text == _NONE.lower():
+    if name in {"canary", "shadow", "model", "transform"} and text == _NONE.lower():
         text = _NONE
     known = {
         "rule": (*(rule.name for rule in policy.rules), DEFAULT, PINNED),
         "route": (*policy.routes, PINNED),
         "canary": (*dict.fromkeys(c.route.name for rule in policy.rules for c in rule.canaries), _NONE),
+        "transform": (*TRANSFORMS, _NONE),
     }.get(name)
     if text is not None and known is not None and text not in known:
         hint = near(text, known) or f" There are {listed(known)}."

@@ -67,9 +67,11 @@ class Kept:
     callers: Condition | None = None
 
     @property
-    def whose(self) -> str:
-        """Whom it is for, where it is not for everyone."""
-        return f" for {said_condition(self.callers)}" if self.callers is not None else ""
+    def where(self) -> str:
+        """Where the data stays, what excepts it, and for whom, where it is not for everyone."""
+        unless = f" unless {self.guarantee.unless}" if self.guarantee.unless else ""
+        whose = f" for {said_condition(self.callers)}" if self.callers is not None else ""
+        return f"{self.guarantee.stays.label}{unless}{whose}"
 
     def as_values(self) -> dict[str, Any]:
         """The shape of `check --json`: `for` only in an overlay's."""
@@ -81,6 +83,7 @@ class Kept:
         return {
             "data": self.guarantee.data.label,
             "stays": self.guarantee.stays.label,
+            **({"unless": self.guarantee.unless} if self.guarantee.unless else {}),
             "held": self.held,
             "counter_example": self.counter_example,
             **({"for": named} if named else {}),
@@ -337,25 +340,32 @@ class _Proving:
         ]
         # Asked at once of all promises that a zone would break, since most paths break none.
         forbidden = {
-            zone: Or(tuple(And(self._protected(one)) for one, _ in promises if one.guarantee.stays < zone))
+            (zone, masked): Or(
+                tuple(And(self._protected(one, masked)) for one, _ in promises if one.guarantee.stays < zone)
+            )
             for zone in Zone
+            for masked in (False, True)
         }
         ways = [(path, found) for path in self._paths() if (found := self._open_ways(path, forbidden))]
         for promise, where in promises:
             self._prove(promise, ways, where)
 
-    def _open_ways(self, path: _Path, forbidden: Mapping[Zone, Node]) -> list[_Way]:
+    def _open_ways(self, path: _Path, forbidden: Mapping[tuple[Zone, bool], Node]) -> list[_Way]:
         """The rungs of a path that break some promise."""
         ways = [(rung, model) for rung in path.route.rungs for model in rung_models(rung, self._models)]
         return [
             (rung, model)
             for rung, model in ways
-            if self._find([self._space.node(self._fits[model.id]), *path.nodes, forbidden[model.zone]]) is not None
+            if self._find(
+                [self._space.node(self._fits[model.id]), *path.nodes, forbidden[model.zone, path.route.transform != ""]]
+            )
+            is not None
         ]
 
-    def _protected(self, promise: Kept) -> tuple[Node, ...]:
-        """The requests that a promise is about."""
-        data = self._space.node(Compare("data", ">=", promise.guarantee.data))
+    def _protected(self, promise: Kept, masked: bool) -> tuple[Node, ...]:
+        """The requests that a promise is about: not the personal ones of a route that pseudonymises, if it says so."""
+        excepted = masked and promise.guarantee.unless != ""
+        data = self._space.node(Compare("data", ">" if excepted else ">=", promise.guarantee.data))
         return (data,) if promise.callers is None else (data, self._space.node(promise.callers))
 
     def _prove(self, promise: Kept, ways: Iterable[tuple[_Path, list[_Way]]], where: Place) -> None:
@@ -401,7 +411,7 @@ class _Proving:
 
     def _broken(self, path: _Path, ways: Iterable[_Way], promise: Kept) -> dict[str, Any] | None:
         """The plainest request that this path would send too far; the problem is noted."""
-        protected = [*self._always, *self._protected(promise)]
+        protected = [*self._always, *self._protected(promise, path.route.transform != "")]
         for rung, model in ways:
             if model.zone <= promise.guarantee.stays:
                 continue
@@ -432,6 +442,14 @@ class _Proving:
         if not (policy.guarantees or policy.tightened):
             said = "there is no guarantee: every class of data may go wherever the rules send it"
             self._note((self._loaded.file, 1, 1), "no_guarantee", said)
+        excepted = any(one.unless for one in self._promised())
+        for name, route in policy.routes.items():
+            if route.transform and not excepted:
+                said = f"route {name!r} pseudonymises for nothing: no guarantee says `unless: pseudonymised`"
+                self._note(place(f"routes.{name}"), "idle_transform", said)
+        if excepted and not any(route.transform for route in policy.routes.values()):
+            said = "a guarantee says `unless: pseudonymised`, and no route has `transform: pseudonymise`"
+            self._note((self._loaded.file, 1, 1), "idle_exception", said)
         used = {policy.default.name, *policy.aliases.values()}
         used |= {route.name for rule in (*policy.rules, *policy.defaults) for route in _routes_of(rule)}
         for name in policy.routes:
@@ -443,6 +461,11 @@ class _Proving:
         for name in sorted(set(policy.routes) & set(self._models)):
             said = f"{name!r} is a route and a model: a caller who asks for it gets the model"
             self._note(place(f"routes.{name}"), "same_name", said)
+
+    def _promised(self) -> Iterable[Guarantee]:
+        yield from self._policy.guarantees
+        for overlay in self._policy.tightened:
+            yield from overlay.guarantees
 
     def _error(self, where: Place, kind: str, message: str) -> None:
         self.errors.append(Problem(*where, kind, message))
@@ -481,10 +504,12 @@ def _said_broken(path: _Path, kept: Kept, rung: str, model: Model, example: Mapp
         "canary": f"rung {named} of its canary {path.route.name!r}",
         "shadow": f"its shadow {named}",
     }[path.part]
+    masks = guarantee.unless and path.part != "shadow" and not path.route.transform
+    more = f", or let route {path.route.name!r} pseudonymise (`transform: pseudonymise`)" if masks else ""
     return (
-        f"{path.said} breaks the guarantee that {guarantee.data.label} data stays inside {guarantee.stays.label}"
-        f"{kept.whose}: {where} is in {model.zone.label}. For example {_said(signals)}. "
-        f'Put a rule for `data: ">= {guarantee.data.label}"` before it, or take the {path.part} out'
+        f"{path.said} breaks the guarantee that {guarantee.data.label} data stays inside {kept.where}: "
+        f"{where} is in {model.zone.label}. For example {_said(signals)}. "
+        f'Put a rule for `data: ">= {guarantee.data.label}"` before it, or take the {path.part} out{more}'
     )
 
 

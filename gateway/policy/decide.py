@@ -31,33 +31,45 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
         pinned = pinned_route(target or AUTO, policy, models)
         if pinned is None:
             raise _unknown(requested or "", policy, models)
-        ladder, skipped = _ladder(pinned.rungs, signals, limit, models)
-        return Decision(PINNED, pinned, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped))
+        masked = _masked(pinned, signals, limit, policy)
+        ladder, skipped = _ladder(pinned.rungs, signals, masked or limit, models)
+        return Decision(
+            PINNED, pinned, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped), masked=masked
+        )
     rule = _first(signals, policy)
     name, route, sticky = (rule.name, rule.route, rule.sticky) if rule else (DEFAULT, policy.default, policy.sticky)
     canary = _drawn(rule, signals.draw) if rule and rule.canaries else None
     if canary is not None:
         route = canary
-    ladder, skipped = _ladder(route.rungs, signals, limit, models)
+    masked = _masked(route, signals, limit, policy)
+    ladder, skipped = _ladder(route.rungs, signals, masked or limit, models)
     held = sticky and signals.held_by == name
     if held:
         ladder.sort(key=lambda model: models[model].kind != "llm")
     shadow: list[str] = []
-    if rule and rule.shadow and signals.draw >= rule.shadow.low:
+    if rule and rule.shadow and signals.draw >= rule.shadow.low:  # copied as it is, so inside the ceiling
         shadow, _ = _ladder((rule.shadow.rung,), signals, limit, models)
     return Decision(
         name, route, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped),
-        canary is not None, tuple(shadow), held, sticky,
+        canary is not None, tuple(shadow), held, sticky, masked,
     )  # fmt: skip
 
 
-def limit_of(signals: Signals, policy: Policy) -> Zone:
+def limit_of(signals: Signals, policy: Policy, *, pseudonymised: bool = False) -> Zone:
     """The farthest zone that a request's text may enter: under the guarantees, and what overlays add for its caller."""
-    limit = ceiling(signals.data, policy.guarantees)
+    limit = ceiling(signals.data, policy.guarantees, pseudonymised=pseudonymised)
     for overlay in policy.tightened:
         if overlay.concerns(signals):
-            limit = min(limit, ceiling(signals.data, overlay.guarantees))
+            limit = min(limit, ceiling(signals.data, overlay.guarantees, pseudonymised=pseudonymised))
     return limit
+
+
+def _masked(route: Route, signals: Signals, limit: Zone, policy: Policy) -> Zone | None:
+    """How much farther the text may go with placeholders; nothing where its route makes none, or it gains nothing."""
+    if not route.transform:
+        return None
+    farther = limit_of(signals, policy, pseudonymised=True)
+    return farther if farther > limit else None
 
 
 def _first(signals: Signals, policy: Policy) -> Rule | None:

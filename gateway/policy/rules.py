@@ -268,7 +268,7 @@ def revision_of(policy: Policy) -> str:
 
 
 def _guarantees_content(guarantees: tuple[Guarantee, ...]) -> list[list[str]]:
-    return [[guarantee.data.label, guarantee.stays.label] for guarantee in guarantees]
+    return [[one.data.label, one.stays.label, *filter(None, [one.unless])] for one in guarantees]
 
 
 def _rule_content(one: Rule) -> list[object]:
@@ -279,7 +279,8 @@ def _rule_content(one: Rule) -> list[object]:
 
 def _route_content(route: Route) -> list[object]:
     checks = [[check.name, check.threshold] for check in route.checks]
-    return [list(route.rungs), checks, route.mode and route.mode.value, route.cache]
+    said = [list(route.rungs), checks, route.mode and route.mode.value, route.cache]
+    return [*said, route.transform] if route.transform else said
 
 
 def condition_content(condition: Condition) -> list[object]:

@@ -14,9 +14,11 @@ import orjson
 from gateway.policy.vocabulary import (
     CALLER_FIELDS,
     CHECKS,
+    EXCEPTIONS,
     OPERATING_POINTS,
     OVERLAY_FIELDS,
     SIGNALS,
+    TRANSFORMS,
     Form,
     Signal,
 )
@@ -90,6 +92,10 @@ def _guarantee() -> dict[str, Any]:
         {
             "data": {"enum": _CLASSES, "description": "This class and every class above it ..."},
             "stays": {"enum": _ZONES, "description": "... never goes farther than this zone."},
+            "unless": {
+                "enum": list(EXCEPTIONS),
+                "description": "With data: personal. A personal text may go farther once placeholders stand for it.",
+            },
         },
         ["data", "stays"],
         "This class and above stays inside this zone.",
@@ -110,6 +116,10 @@ def _route() -> dict[str, Any]:
             "verify": _list(check, "Checks of an answer; one that fails moves to the next rung."),
             "mode": {"enum": [mode.value for mode in Mode], "description": "How a stream is sent."},
             "cache": {"type": "boolean", "description": "Whether answers may be kept; default true."},
+            "transform": {
+                "enum": list(TRANSFORMS),
+                "description": "Personal data that may not leave goes as placeholders; the answer gets it back.",
+            },
         },
         ["try"],
         "A ladder: the models to try in order.",
@@ -169,15 +179,17 @@ def _overlay() -> dict[str, Any]:
 
 
 def _privacy() -> dict[str, Any]:
-    return _object(
+    point = {"enum": list(OPERATING_POINTS), "description": "How eagerly the scan finds."}
+    limits = _object(
         {
             "unreadable": {"enum": _CLASSES, "description": "The class of what no detector can read: images, blobs."},
             "failure": {"enum": _CLASSES, "description": "The class of a text whose scan failed."},
-            "operating_point": {"enum": list(OPERATING_POINTS), "description": "How eagerly the scan finds."},
+            "operating_point": point,
         },
         [],
         "What the privacy scan does at its limits.",
     )
+    return {"description": "How eagerly the scan finds, and what it does at its limits.", "anyOf": [point, limits]}
 
 
 def _when() -> dict[str, Any]:

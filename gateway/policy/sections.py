@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.policy.conditions import read_callers, read_when
 from gateway.policy.documents import Document
 from gateway.policy.problems import listed, near
 from gateway.policy.rules import AUTO, DEFAULT, PINNED, AllOf, Canary, Condition, Rule, Shadow, rule
 from gateway.policy.source import Place, choice, entries, fields, flag, items, place, scalar, shown
-from gateway.policy.vocabulary import CHECKS, KINDS_OF_MODEL, OPERATING_POINTS
+from gateway.policy.vocabulary import CHECKS, EXCEPTIONS, KINDS_OF_MODEL, OPERATING_POINTS, TRANSFORMS
 from gateway.types import Check, DataClass, Guarantee, Mode, Route, Zone
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -106,7 +106,7 @@ class Sections:
 
     def _route(self, name: str, node: Node) -> Route:
         source, what = self.source, f"route {name}"
-        given = fields(node, source, what=what, known=("try", "verify", "mode", "cache"))
+        given = fields(node, source, what=what, known=("try", "verify", "mode", "cache", "transform"))
         rungs: list[str] = []
         if "try" not in given:
             if isinstance(node, MappingNode):
@@ -129,7 +129,9 @@ class Sections:
         checks = self._checks(given["verify"], what) if "verify" in given else ()
         mode = choice(given["mode"], source, what=f"{what}: mode", known=tuple(Mode)) if "mode" in given else None
         cache = flag(given["cache"], source, what=f"{what}: cache") if "cache" in given else True
-        return Route(name, tuple(rungs), checks, Mode(mode) if mode else None, cache is not False)
+        transform = given.get("transform")
+        named = choice(transform, source, what=f"{what}: transform", known=TRANSFORMS) if transform else None
+        return Route(name, tuple(rungs), checks, Mode(mode) if mode else None, cache is not False, named or "")
 
     def _checks(self, node: Node, what: str) -> tuple[Check, ...]:
         checks = []
@@ -340,7 +342,7 @@ class Sections:
         guarantees: list[tuple[Guarantee, Place]] = []
         for number, member in enumerate(items(node, self.source, what="guarantees")):
             which = f"{what} {number + 1}"
-            given = fields(member, self.source, what=which, known=("data", "stays"))
+            given = fields(member, self.source, what=which, known=("data", "stays", "unless"))
             for name, example in (("data", "personal"), ("stays", "premises")):
                 if name not in given and isinstance(member, MappingNode):
                     self.source.add(member, "missing", f"{which}: `{name}:` is missing, e.g. `{name}: {example}`")
@@ -350,10 +352,22 @@ class Sections:
             stays = (
                 choice(given["stays"], self.source, what=f"{which}: stays", known=_ZONES) if "stays" in given else None
             )
+            unless = self._exception(given["unless"], data, what=which) if "unless" in given else ""
             if data and stays:
-                kept = Guarantee(DataClass[data.upper()], Zone[stays.upper()])
+                kept = Guarantee(DataClass[data.upper()], Zone[stays.upper()], unless)
                 guarantees.append((kept, self.source.place(member)))
         return tuple(guarantees)
+
+    def _exception(self, node: Node, data: str | None, *, what: str) -> str:
+        unless = choice(node, self.source, what=f"{what}: unless", known=EXCEPTIONS)
+        if unless and data not in {None, DataClass.PERSONAL.label}:
+            said = (
+                f"{what}: `unless: {unless}` goes with `data: personal` only, found {data}: placeholders take out "
+                "who a text is about, not what is special, secret or confidential in it"
+            )
+            self.source.add(node, "value", said)
+            return ""
+        return unless or ""
 
     def aliases(self) -> dict[str, str]:
         """Names that applications send."""
@@ -375,6 +389,9 @@ class Sections:
         """What the scan does at its limits; nothing where the file does not say."""
         if (node := self.top.get("privacy")) is None:
             return None
+        if isinstance(node, ScalarNode):  # `privacy: strict` alone
+            named = choice(node, self.source, what="privacy", known=OPERATING_POINTS)
+            return Privacy(operating_point=named) if named else Privacy()
         given = fields(node, self.source, what="privacy", known=("unreadable", "failure", "operating_point"))
         unreadable, failure = (
             choice(given[name], self.source, what=f"privacy: {name}", known=_CLASSES) if name in given else None

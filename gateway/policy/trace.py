@@ -175,6 +175,7 @@ def decision_values(decision: Decision, models: Mapping[str, Model]) -> dict[str
         "canary": decision.route.name if decision.canary else None,
         "shadow": decision.shadow[0] if decision.shadow else None,
         "sticky": decision.sticky,
+        "transform": decision.route.transform if decision.masked is not None else None,
         "skipped": [{"model": skip.model, "reason": skip.reason} for skip in decision.skipped],
         "policy": decision.policy,
         "policy_revision": decision.policy_revision,

@@ -59,6 +59,8 @@ KINDS_OF_MODEL: Final = ("slm", "llm")
 # A check's name and whether it takes a threshold between 0 and 1.
 CHECKS: Final = {"finish": False, "language": False, "json": False, "confidence": True}
 OPERATING_POINTS: Final = ("balanced", "strict")
+TRANSFORMS: Final = ("pseudonymise",)
+EXCEPTIONS: Final = ("pseudonymised",)  # what a guarantee on personal data may say after `unless`
 
 SIGNALS: Final[dict[str, Signal]] = {
     signal.name: signal

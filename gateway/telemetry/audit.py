@@ -27,7 +27,7 @@ from gateway.ledger.report import Period
 from gateway.ledger.tables import audit, audit_callers
 from gateway.policy.rules import Policy
 from gateway.signals.taxonomy import found
-from gateway.types import DataClass, Exchange, Outcome, Signals
+from gateway.types import DataClass, Exchange, Guarantee, Outcome, Signals
 
 SHADOW: Final = "shadow"
 REFUSAL: Final = "refusal"
@@ -35,6 +35,7 @@ POLICY: Final = "policy"
 REFUSALS: Final = frozenset({NothingAllowed.code, GateRefused.code})
 UNREADABLE: Final = "unreadable"  # the kind of a finding that says that something could not be read
 NO_TRANSFORM: Final = "none"
+UNLESS: Final = "unless"
 _BATCH = 5_000
 
 
@@ -103,7 +104,7 @@ def refusal_record(destination: Destination, data: DataClass) -> Record:
 
 def policy_record(policy: Policy, *, before: str = "") -> Record:
     """A policy that has come into force, what it guarantees, and the revision that it took the place of."""
-    detail = {"before": before, "guarantees": {one.data.label: one.stays.label for one in policy.guarantees}}
+    detail = {"before": before, "guarantees": _promised(policy.guarantees)}
     return Record(
         POLICY,
         time.time_ns() // 1000,
@@ -112,6 +113,15 @@ def policy_record(policy: Policy, *, before: str = "") -> Record:
         outcome="in_force",
         detail=_json(detail),
     )
+
+
+def _promised(guarantees: Sequence[Guarantee]) -> dict[str, str]:
+    """The nearest zone that each class is kept in; of two alike, the one without an exception."""
+    promised: dict[str, str] = {}
+    for one in sorted(guarantees, key=lambda one: (one.stays, one.unless)):
+        unless = f" {UNLESS} {one.unless}" if one.unless else ""
+        promised.setdefault(one.data.label, f"{one.stays.label}{unless}")
+    return promised
 
 
 def _unread(signals: Signals) -> str:

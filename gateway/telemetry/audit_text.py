@@ -80,6 +80,8 @@ _SAID: Final[dict[Language, dict[str, str]]] = {
         "since": "since",
         "guarantees": "guarantees",
         "stays": "{data} and above stays inside {zone}",
+        "unless": "unless",
+        "pseudonymised": "pseudonymised",
         "time": "time",
         "by": "by",
         "subject": "caller (SHA-256 of the key's id)",
@@ -152,6 +154,8 @@ _SAID: Final[dict[Language, dict[str, str]]] = {
         "since": "desde",
         "guarantees": "garantías",
         "stays": "{data} y superiores no salen de {zone}",
+        "unless": "salvo",
+        "pseudonymised": "seudonimizados",
         "time": "hora",
         "by": "quién",
         "subject": "quien llamaba (SHA-256 del id de su clave)",
@@ -210,9 +214,15 @@ def _rows(report: Mapping[str, Any], section: str, language: Language) -> list[M
         article = "article" if language == "en" else "articulo"
         return [{**row, "what": row[language], "article": row[article]} for row in rows]
     if section == "policies":
-        stays = _SAID[language]["stays"]
+        said = _SAID[language]
         return [
-            {**row, "guarantees": "; ".join(stays.format(data=d, zone=z) for d, z in row["guarantees"].items())}
+            {
+                **row,
+                "guarantees": "; ".join(
+                    said["stays"].format(data=data, zone=" ".join(said.get(word, word) for word in zone.split()))
+                    for data, zone in row["guarantees"].items()
+                ),
+            }
             for row in rows
         ]
     return rows

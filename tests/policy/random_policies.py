@@ -29,6 +29,8 @@ from gateway.types import Caller, Cloud, DataClass, Guarantee, Route, Signals, Z
 from .builders import EURO, LARGE, SMALL, catalogue
 
 LOCAL, BOTH, ABROAD = Route("local", ("slm",)), Route("both", ("slm", "llm")), Route("abroad", ("euro", "slm"))
+MASKED = Route("masked", ("llm", "slm"), transform="pseudonymise")
+ROUTES = (LOCAL, BOTH, ABROAD, MASKED)
 MODELS = catalogue(
     SMALL,
     dataclasses.replace(EURO, tools=False),
@@ -37,7 +39,7 @@ MODELS = catalogue(
 TEAMS = ("a", "b", "")
 _THRESHOLDS = st.sampled_from([0.0, 0.1, 0.3, 0.35, 0.5, 0.7, 0.9, 1.0])
 _OPS = st.sampled_from([">=", ">", "<=", "<", "==", "!="])
-_ROUTES = st.sampled_from([LOCAL, BOTH, ABROAD])
+_ROUTES = st.sampled_from(ROUTES)
 
 
 def _leaf() -> st.SearchStrategy[Condition]:
@@ -85,8 +87,11 @@ SIGNALS = st.builds(
         Caller, team=st.sampled_from([*TEAMS, "c"]), tags=st.sampled_from([(), ("x",), ("y", "x"), ("z",)])
     ),
 )
+_NEAR = st.sampled_from([Zone.PREMISES, Zone.EU])
 _GUARANTEES = st.lists(
-    st.builds(Guarantee, st.sampled_from(DataClass), st.sampled_from([Zone.PREMISES, Zone.EU])), max_size=2
+    st.builds(Guarantee, st.sampled_from(DataClass), _NEAR)
+    | st.builds(Guarantee, st.just(DataClass.PERSONAL), _NEAR, st.just("pseudonymised")),
+    max_size=2,
 ).map(tuple)
 _CALLERS = st.builds(OneOf, st.just("caller.team"), st.frozensets(st.sampled_from(TEAMS), min_size=1))
 _SHADOWS = st.none() | st.builds(
@@ -134,7 +139,7 @@ def policies(draw: st.DrawFn) -> Loaded:
         "random",
         draw(_ROUTES),
         (*above, *own),
-        {route.name: route for route in (LOCAL, BOTH, ABROAD)},
+        {route.name: route for route in ROUTES},
         draw(_GUARANTEES),
         defaults=tuple(defaults),
         tightened=tuple(promised),
