@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -24,10 +23,10 @@ from gateway.console.pages import home
 from gateway.embedding import Embedding
 from gateway.errors import ConfigError
 from gateway.gate import Destination, Gate
+from gateway.ledger.costing import footprint, price_book
 from gateway.ledger.erasure import Erasures
 from gateway.ledger.keys import REFRESH_S, KeyRing
 from gateway.ledger.policies import remember
-from gateway.ledger.prices import Machine, PriceBook, load_prices
 from gateway.ledger.store import Ledger, open_engine
 from gateway.pipeline import Pipeline
 from gateway.policy.live import LivePolicy, Refusal
@@ -297,13 +296,13 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     engine = open_engine(settings.ledger)
     keys = KeyRing(engine, always=not is_loopback(settings.host))
     refuse_open_doors(settings, keys)
-    prices = _prices(settings, catalogue)
+    prices = price_book(settings, catalogue)
     health = CloudHealth(frozenset(m.id for m in models if m.zone is not Zone.PREMISES))
     ledger = Ledger(engine, on_failure=_ledger_failed(metrics))
     gate = Gate(on_refusal=_gate_refused(metrics, ledger))
     cache = settings.cache
     store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None
-    recorder = LedgerRecorder(ledger, prices=prices, metrics=metrics)
+    recorder = LedgerRecorder(ledger, prices=prices, metrics=metrics, footprint=footprint(settings, catalogue))
     shadows = Shadows(
         models=catalogue,
         upstreams=upstreams,
@@ -372,13 +371,6 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         language=settings.language,
     )
     return Gateway(parts, endpoint=endpoint, pages=pages)
-
-
-def _prices(settings: Settings, catalogue: Mapping[str, Model]) -> PriceBook:
-    machine = Machine(*(Decimal(str(v)) for v in settings.machine.model_dump().values()))
-    baseline = settings.baseline or next((m.id for m in catalogue.values() if m.kind == "llm"), "")
-    own = load_prices(Path(settings.prices)) if settings.prices else {}
-    return PriceBook(machine=machine, baseline=catalogue.get(baseline), own=own)
 
 
 def _scan_failed(metrics: Metrics) -> Callable[[BaseException], None]:

@@ -45,6 +45,7 @@ from gateway.upstreams.failures import leave_out_quotes
 
 _WINDOW_CHARS = 160  # what a windowed stream holds back: enough to tell the language and an empty answer
 _BUFFER_CHARS = 400_000
+_CHARS_PER_TOKEN = 4  # of an answer whose provider counts nothing, as in `signals/shape.py`
 _MOST_HELD_BYTES = 8_000_000  # a longer stream is judged by its beginning
 _KEEP_STREAM_BYTES = 1_000_000
 
@@ -190,6 +191,7 @@ class Pipeline:
                     break
                 continue
             self._heard(attempt.model, None)
+            attempt.usage = answer.usage or _counted(answer, question)
             draft = answer, attempt
             attempt.verdict = verify(answer, question, checks) if checks else ACCEPTED
             if attempt.verdict.accepted:
@@ -358,6 +360,11 @@ def _usage(opened: _Opened, question: Question) -> Usage | None:
     if not relay.content_events:
         return None
     return Usage(question.signals.prompt_tokens, relay.content_events, estimated=True)
+
+
+def _counted(answer: Answer, question: Question) -> Usage:
+    """What a whole answer used whose provider did not say: by its characters, marked as an estimate."""
+    return Usage(question.signals.prompt_tokens, -(-len(answer.text) // _CHARS_PER_TOKEN), estimated=True)
 
 
 async def _leave(opened: _Opened, question: Question) -> None:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from gateway.errors import ConfigError
-from gateway.types import Model, Timeouts, Zone
+from gateway.types import EnergyFacts, Model, Timeouts, Zone
 
 DEFAULT_PORT = 8400
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -33,6 +33,16 @@ class TimeoutSettings(_Frozen):
     first_token_s: float = Field(20.0, gt=0, description="until the first byte of the answer")
     idle_s: float = Field(15.0, gt=0, description="between two pieces of a stream")
     total_s: float = Field(300.0, gt=0, description="until the answer is complete")
+
+
+class EnergySettings(_Frozen):
+    """What is known of a model that its energy is estimated by."""
+
+    like: str = Field("", description="the entry of ecologits' catalogue that it is: openai/gpt-4.1")
+    active_b: float | None = Field(None, gt=0, description="billions of parameters that work on a token")
+    total_b: float | None = Field(None, gt=0, description="billions of parameters; none: those that work")
+    pue: float | None = Field(None, ge=1, description="power usage effectiveness of its data centre")
+    country: str = Field("", pattern=r"^([A-Z]{3})?$", description="whose grid feeds it (ISO 3166-1 alpha-3)")
 
 
 class ModelSettings(_Frozen):
@@ -58,6 +68,7 @@ class ModelSettings(_Frozen):
     options: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
         default_factory=dict, description="the provider's own settings: region, project_id, ..."
     )
+    energy: EnergySettings = Field(EnergySettings(), description="what its energy and CO2e are estimated by")
 
 
 class LimitSettings(_Frozen):
@@ -81,11 +92,14 @@ class CacheSettings(_Frozen):
 
 
 class MachineSettings(_Frozen):
-    """What a second of local inference costs."""
+    """What a second of local inference costs, in money and in energy."""
 
     usd_per_hour: float = Field(0.05, ge=0, description="amortisation of the machine that local models run on")
-    watts: float = Field(65.0, ge=0, description="power while it answers")
+    watts: float = Field(65.0, ge=0, description="power while it answers, where the machine does not measure it")
     usd_per_kwh: float = Field(0.20, ge=0, description="price of electricity")
+    idle_watts: float = Field(10.0, ge=0, description="power while it waits: what an answer does not add")
+    measure: bool = Field(True, description="take measured watts where the machine gives them (RAPL), for energy")
+    country: str = Field("", pattern=r"^([A-Z]{3})?$", description="whose grid feeds it (ISO 3166-1 alpha-3): ESP")
 
 
 class Settings(_Frozen):
@@ -102,9 +116,14 @@ class Settings(_Frozen):
     )
     policy: str = Field("", description="policy file; none: policies/default.yaml, else the shipped default")
     prices: str | None = Field(None, description="price file over the shipped seed")
+    grid: str | None = Field(None, description="file of dated grid mixes, g CO2e a kWh by country, over ecologits' own")
     ledger: str = Field("sqlite:///cauce.db", description="sqlite:///FILE or postgresql://...")
     shared: str | None = Field(None, description="not used yet: redis://... when several gateways share their state")
     baseline: str | None = Field(None, description="the model that savings are measured against; none: the first llm")
+    baseline_tokens_low: float = Field(
+        0.5, gt=0, le=1, description="the least that the baseline would have written, times the answer's tokens"
+    )
+    baseline_tokens_high: float = Field(2.0, ge=1, description="the most that it would have written, likewise")
     time_zone: str = Field("Europe/Madrid", description="of the business: days, months and the signal `hour`")
     language: Literal["es", "en"] = Field("en", description="of the console and of explanations")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
@@ -150,6 +169,7 @@ def as_model(name: str, entry: ModelSettings) -> Model:
         tools=entry.tools,
         notice=entry.notice,
         options=entry.options,
+        energy=EnergyFacts(**entry.energy.model_dump()),
     )
 
 

@@ -17,6 +17,9 @@ from gateway.errors import CauceError
 from gateway.types import Usage
 
 MAX_EVENT_BYTES: Final = 4_000_000
+_MOST_TOKENS: Final = 1 << 40
+# Service tiers that have prices of their own; the standard one has many names, and none here.
+_TIERS: Final = frozenset({"batch", "fast", "flex", "priority"})
 DONE: Final = b"data: [DONE]\n\n"
 # In JSON a quote inside a text is escaped, so a key with both its quotes can only be a field.
 _TEXT: Final = re.compile(
@@ -169,7 +172,7 @@ class Relay:
         if chunk is None or "usage" not in chunk:
             return event
         said = chunk["usage"]
-        self.usage = read_usage(said) or self.usage
+        self.usage = read_usage(said, chunk.get("service_tier")) or self.usage
         if self._include_usage:
             return event
         if said is None and event.count(b'"usage"') == 1 and (cut := _NULL_USAGE.subn(b"", event))[1]:
@@ -208,27 +211,46 @@ def _parsed(event: bytes) -> dict[str, object] | None:
     return chunk if isinstance(chunk, dict) else None
 
 
-def read_usage(usage: object) -> Usage | None:
-    """OpenAI's usage object; nothing when it does not hold both counts."""
+def read_usage(usage: object, tier: object = None) -> Usage | None:
+    """OpenAI's usage object, with what other providers add to it; nothing when it does not hold both counts.
+
+    Anthropic's cache writes stand in it as LiteLLM translates them; `tier` is the answer's `service_tier`.
+    """
     if not isinstance(usage, dict):
         return None
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    cached = _detail(usage.get("prompt_tokens_details"), "cached_tokens")
-    reasoning = _detail(usage.get("completion_tokens_details"), "reasoning_tokens")
+    of_prompt, of_completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = _part(of_completion, "reasoning_tokens", _MOST_TOKENS)
     if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
         completion += reasoning  # some count it beside the completion (xAI), OpenAI inside it
-    return Usage(prompt, completion, cached_tokens=min(cached, prompt), reasoning_tokens=min(reasoning, completion))
+    written = _part(of_prompt, "cache_creation_tokens", prompt)
+    for_an_hour = of_prompt.get("cache_creation_token_details") if isinstance(of_prompt, dict) else None
+    return Usage(
+        prompt,
+        completion,
+        cached_tokens=_part(of_prompt, "cached_tokens", prompt),
+        reasoning_tokens=None if reasoning is None else min(reasoning, completion),
+        cache_write_tokens=_part(usage, "cache_creation_input_tokens", prompt) if written is None else written,
+        cache_write_1h_tokens=_part(for_an_hour, "ephemeral_1h_input_tokens", prompt),
+        prompt_audio_tokens=_part(of_prompt, "audio_tokens", prompt),
+        completion_audio_tokens=_part(of_completion, "audio_tokens", completion),
+        prompt_image_tokens=_part(of_prompt, "image_tokens", prompt),
+        completion_image_tokens=_part(of_completion, "image_tokens", completion),
+        tier=tier if isinstance(tier, str) and tier in _TIERS else "",
+    )
 
 
 def _count(value: object) -> int | None:
     """A number of tokens; nothing for what cannot be one, so that it is never billed."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
 
 
-def _detail(details: object, name: str) -> int:
-    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
+def _part(details: object, name: str, whole: int) -> int | None:
+    """The tokens of one kind, never more than the whole that they are part of; nothing when they are not reported."""
+    found = _count(details.get(name)) if isinstance(details, dict) else None
+    return None if found is None else min(found, whole)
 
 
 def error_event(error: CauceError, request_id: str) -> bytes:

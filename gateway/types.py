@@ -230,6 +230,17 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergyFacts:
+    """What the operator knows of a model that its energy is estimated by (`ledger/energy.py`)."""
+
+    like: str = ""  # the entry of the method's catalogue that it is: `openai/gpt-4.1`
+    active_b: float | None = None  # billions of parameters that work on a token
+    total_b: float | None = None
+    pue: float | None = None  # of its data centre
+    country: str = ""  # whose grid feeds it, ISO 3166-1 alpha-3
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One upstream: an endpoint and a model that we can call.
 
@@ -252,6 +263,7 @@ class Model:
     notice: str = ""  # what the caller must be told, sent in `x-cauce-notice`
     options: Mapping[str, str] = field(default_factory=dict)  # provider's own settings
     hints: frozenset[str] = frozenset()  # fields of another API's that its adapter knows: `cache_control`, say
+    energy: EnergyFacts = EnergyFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,13 +326,24 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `prompt_tokens` includes `cached_tokens`; `completion_tokens` includes `reasoning_tokens`."""
+    """Tokens of one call, by kind. A kind that the provider did not report is nothing: not known, never 0.
+
+    `prompt_tokens` includes those read from a cache, written to one (of which some for an hour), and those of audio and
+    images; `completion_tokens` includes reasoning, audio and images. `tier` is the provider's service tier.
+    """
 
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     estimated: bool = False
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    prompt_audio_tokens: int | None = None
+    completion_audio_tokens: int | None = None
+    prompt_image_tokens: int | None = None
+    completion_image_tokens: int | None = None
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

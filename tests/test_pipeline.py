@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from gateway.sse import Relay
 from gateway.stages.classify import Classifier, Moment
 from gateway.stages.recall import Recall
 from gateway.types import CacheState, DataClass, Detection, Difficulty, Exchange, Model, Outcome, Part
-from gateway.upstreams.fake import FakeUpstream
+from gateway.upstreams.fake import FakeUpstream, an_answer
 from tests.builders import LARGE, SMALL, an_inbound
 from tests.policy.builders import a_policy, catalogue
 
@@ -307,3 +308,12 @@ def test_an_answer_that_is_too_long_to_be_held_back_is_sent_as_it_comes() -> Non
     got = asyncio.run(shop.answer(stream=True))
     assert got.raw.count(b"x") > 8_000_000
     assert b"event: error\n" in got.raw
+
+
+def test_a_whole_answer_without_usage_is_counted_and_marked_as_an_estimate() -> None:
+    silent = dataclasses.replace(an_answer("forty-two"), usage=None)
+    shop = Shop(FakeUpstream(SMALL, [silent]))
+    shop.ask()
+    usage = shop.ledger.only.attempts[0].usage
+    assert usage is not None
+    assert (usage.completion_tokens, usage.estimated) == (3, True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamTimeout
-from gateway.sse import DONE, MAX_EVENT_BYTES, Aligner, Relay, error_event, events, payload
+from gateway.sse import DONE, MAX_EVENT_BYTES, Aligner, Relay, error_event, events, payload, read_usage
 from gateway.types import Usage
 
 USAGE = {"prompt_tokens": 57, "completion_tokens": 20, "total_tokens": 77}
@@ -129,3 +129,33 @@ def test_a_broken_stream_ends_in_an_error_with_its_code_and_no_done() -> None:
     event = error_event(UpstreamTimeout("no answer"), "req_1")
     assert orjson.loads(payload(event))["error"]["code"] == "upstream_timeout"
     assert b"[DONE]" not in event
+
+
+def test_every_kind_of_token_is_read_as_its_provider_says_it() -> None:
+    openai = {
+        "prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
+        "prompt_tokens_details": {"cached_tokens": 40, "audio_tokens": 30},
+        "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 10},
+    }  # fmt: skip
+    anthropic = {  # as LiteLLM translates it
+        "prompt_tokens": 100, "completion_tokens": 50, "cache_creation_input_tokens": 60, "cache_read_input_tokens": 30,
+        "prompt_tokens_details": {
+            "cached_tokens": 30, "cache_creation_tokens": 60,
+            "cache_creation_token_details": {"ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 20},
+        },
+    }  # fmt: skip
+    gemini = {
+        "prompt_tokens": 100, "completion_tokens": 50,
+        "prompt_tokens_details": {"image_tokens": 25}, "completion_tokens_details": {"image_tokens": 15},
+    }  # fmt: skip
+    assert read_usage(openai, "flex") == Usage(
+        100, 50, 40, 20, prompt_audio_tokens=30, completion_audio_tokens=10, tier="flex"
+    )
+    assert read_usage(anthropic) == Usage(100, 50, 30, cache_write_tokens=60, cache_write_1h_tokens=20)
+    assert read_usage(gemini) == Usage(100, 50, prompt_image_tokens=25, completion_image_tokens=15)
+
+
+def test_a_kind_that_was_not_reported_is_unknown_and_not_zero() -> None:
+    usage = read_usage({"prompt_tokens": 100, "completion_tokens": 50})
+    assert usage == Usage(100, 50)
+    assert usage.cached_tokens is None

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.errors import BadJson, BadRequest, CauceError
-from gateway.ledger.prices import Machine, PriceBook, load_prices
+from gateway.ledger.costing import machine_of, price_book
+from gateway.ledger.prices import Machine, PriceBook
 from gateway.policy.cases import Classify, Message
 from gateway.policy.check import NOMINAL
 from gateway.policy.decide import decide
@@ -213,18 +214,6 @@ def parse_signals(given: str) -> tuple[Signals, str | None]:
 
 
 # --- prices ---------------------------------------------------------------------------------------------------------
-
-
-def machine_of(settings: Settings) -> Machine:
-    """What a second of local inference costs here."""
-    rates = settings.machine
-    return Machine(*(Decimal(str(rate)) for rate in (rates.usd_per_hour, rates.watts, rates.usd_per_kwh)))
-
-
-def price_book(settings: Settings) -> PriceBook:
-    """The prices of all models here; savings are measured elsewhere."""
-    own = load_prices(Path(settings.prices)) if settings.prices else None
-    return PriceBook(machine=machine_of(settings), baseline=None, own=own)
 
 
 def price_estimates(

@@ -6,7 +6,6 @@ import asyncio
 import datetime as dt
 import os
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,9 +15,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from gateway.ledger.prices import Machine, Price, PriceBook, load_prices
+from gateway.ledger.costing import price_book
+from gateway.ledger.prices import Price
 from gateway.settings import Settings, load_settings
-from gateway.types import Model, Zone
+from gateway.types import Model
 from gateway.upstreams import weights
 from gateway.upstreams.base import Health, Upstream
 from gateway.upstreams.discover import discover
@@ -94,11 +94,9 @@ async def _health(upstream: Upstream) -> Health:
 
 def _prices(settings: Settings) -> Callable[[Model], Price | None]:
     """The price of a model today; local ones cost machine time, which is no price a token."""
-    own = load_prices(Path(settings.prices)) if settings.prices else {}
-    machine = Machine(*(Decimal(str(value)) for value in settings.machine.model_dump().values()))
-    book = PriceBook(machine=machine, baseline=None, own=own)
+    book = price_book(settings)
     today = dt.datetime.now(ZoneInfo(settings.time_zone)).date()
-    return lambda model: None if model.zone is Zone.PREMISES and model.id not in own else book.price(model, today)
+    return lambda model: None if book.by_time(model) else book.price(model, today)
 
 
 def _row(model: Model, health: Health | None, price: Price | None) -> dict[str, Any]:

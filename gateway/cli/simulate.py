@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gateway.cli.check import classifiers
-from gateway.cli.explain import Explainer, policy_path, price_book, read_line
+from gateway.cli.explain import Explainer, policy_path, read_line
 from gateway.cli.report import read_period
 from gateway.cli.simulated import show
 from gateway.errors import BadRequest, CauceError, ConfigError
+from gateway.ledger.costing import price_book
 from gateway.ledger.prices import PriceBook
 from gateway.ledger.replay import BATCH, Call, Past, count, models_of, open_history, read_calls, read_past
 from gateway.ledger.report import Period

@@ -10,8 +10,9 @@ from typing import Final
 
 import orjson
 
-from gateway.ledger.prices import Charge, PriceBook
-from gateway.types import Attempt, Exchange, Model, Signals
+from gateway.ledger.energy import NOT_KNOWN, Footprint
+from gateway.ledger.prices import NEVER_BILLED, PriceBook
+from gateway.types import Attempt, Exchange, Model, Signals, Usage
 
 SHADOW: Final = "shadow"
 
@@ -44,10 +45,10 @@ class Entry:
     code: str
     cache: str
     escalated: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    reasoning_tokens: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+    reasoning_tokens: int | None
     estimated: int
     cost_nano_usd: int | None
     baseline_nano_usd: int | None
@@ -58,6 +59,16 @@ class Entry:
     signals: str  # JSON: every score and label that the policy looked at, unrounded: it may be replayed
     org: str = ""
     reserved_nano_usd: int | None = None  # what its caller's budgets held for it; nothing: there was no budget
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
+    router_nano_usd: int | None = 0  # machine time of classifying it
+    baseline_low_nano_usd: int | None = None
+    baseline_high_nano_usd: int | None = None
+    energy_low_uwh: int | None = None
+    energy_high_uwh: int | None = None
+    co2e_low_ug: int | None = None
+    co2e_high_ug: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,38 @@ class AttemptEntry:
     cost_nano_usd: int | None
     price_source: str
     price_from: str
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    prompt_audio_tokens: int | None = None
+    completion_audio_tokens: int | None = None
+    prompt_image_tokens: int | None = None
+    completion_image_tokens: int | None = None
+    price_tier: str = ""  # the provider's service tier, where it has a price of its own
+    energy_low_uwh: int | None = None
+    energy_high_uwh: int | None = None
+    co2e_low_ug: int | None = None
+    co2e_high_ug: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _NoUsage:
+    """The counts of a call whose usage is not known."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool = False
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    prompt_audio_tokens: int | None = None
+    completion_audio_tokens: int | None = None
+    prompt_image_tokens: int | None = None
+    completion_image_tokens: int | None = None
+    tier: str = ""
+
+
+_NO_USAGE: Final = _NoUsage()
 
 
 def answering_model(exchange: Exchange) -> Model | None:
@@ -96,15 +139,21 @@ def answering_model(exchange: Exchange) -> Model | None:
     return next((attempt.model for attempt in answered if attempt.verdict.accepted), answered[-1].model)
 
 
-def attempt_entries(exchange: Exchange, prices: PriceBook) -> list[AttemptEntry]:
+def attempt_entries(exchange: Exchange, prices: PriceBook, footprint: Footprint | None = None) -> list[AttemptEntry]:
     """One entry for each upstream call, priced."""
-    return [attempt_entry(exchange.request_id, n, attempt, prices) for n, attempt in enumerate(exchange.attempts)]
+    return [
+        attempt_entry(exchange.request_id, n, attempt, prices, footprint) for n, attempt in enumerate(exchange.attempts)
+    ]
 
 
-def attempt_entry(request_id: str, number: int, attempt: Attempt, prices: PriceBook) -> AttemptEntry:
-    """One upstream call, priced."""
+def attempt_entry(
+    request_id: str, number: int, attempt: Attempt, prices: PriceBook, footprint: Footprint | None = None
+) -> AttemptEntry:
+    """One upstream call, priced; with what it used of energy, where there is a `footprint` to say."""
     model, usage = attempt.model, attempt.usage
     charge = prices.charge(attempt)
+    impact = footprint.of(attempt) if footprint is not None else NOT_KNOWN
+    used = usage or _NO_USAGE
     return AttemptEntry(
         request_id,
         number,
@@ -118,14 +167,25 @@ def attempt_entry(request_id: str, number: int, attempt: Attempt, prices: PriceB
         attempt.started_ns // 1000,
         int(attempt.seconds * 1e6),
         _microseconds(attempt.first_token_seconds),
-        usage.prompt_tokens if usage else None,
-        usage.cached_tokens if usage else None,
-        usage.completion_tokens if usage else None,
-        usage.reasoning_tokens if usage else None,
-        int(usage.estimated) if usage else 0,
+        used.prompt_tokens,
+        used.cached_tokens,
+        used.completion_tokens,
+        used.reasoning_tokens,
+        int(used.estimated),
         charge.nano_usd,
         charge.source,
         charge.valid_from,
+        used.cache_write_tokens,
+        used.cache_write_1h_tokens,
+        used.prompt_audio_tokens,
+        used.completion_audio_tokens,
+        used.prompt_image_tokens,
+        used.completion_image_tokens,
+        used.tier,
+        impact.energy_low_uwh,
+        impact.energy_high_uwh,
+        impact.co2e_low_ug,
+        impact.co2e_high_ug,
     )
 
 
@@ -133,7 +193,9 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
     """The entry of a request, its tokens and cost summed over its attempts."""
     signals, decision, caller = exchange.signals, exchange.decision, exchange.caller
     model = answering_model(exchange)
-    baseline = _baseline(exchange, model, prices)
+    usage = _sent_usage(exchange, model)
+    baseline = prices.baseline(usage, exchange.received_ns)
+    low, high = prices.baseline_range(usage, exchange.received_ns, model)
     return Entry(
         exchange.request_id,
         exchange.received_ns // 1000,
@@ -159,10 +221,10 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
         exchange.code,
         str(exchange.cache),
         int(len({attempt.model for attempt in attempts}) > 1),
-        sum(attempt.prompt_tokens or 0 for attempt in attempts),
-        sum(attempt.cached_tokens or 0 for attempt in attempts),
-        sum(attempt.completion_tokens or 0 for attempt in attempts),
-        sum(attempt.reasoning_tokens or 0 for attempt in attempts),
+        _known(attempts, "prompt_tokens"),
+        _known(attempts, "cached_tokens"),
+        _known(attempts, "completion_tokens"),
+        _known(attempts, "reasoning_tokens"),
         int(any(attempt.estimated for attempt in attempts)),
         total(attempts),
         baseline.nano_usd,
@@ -173,7 +235,37 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
         _signals(signals, _asked(exchange)) if signals else "{}",
         caller.org,
         exchange.reserved_nano_usd,
+        _known(attempts, "cache_write_tokens"),
+        _known(attempts, "prompt_audio_tokens", "completion_audio_tokens"),
+        _known(attempts, "prompt_image_tokens", "completion_image_tokens"),
+        prices.machine.cost(exchange.classify_seconds),
+        low,
+        high,
+        _whole(attempts, "energy_low_uwh"),
+        _whole(attempts, "energy_high_uwh"),
+        _whole(attempts, "co2e_low_ug"),
+        _whole(attempts, "co2e_high_ug"),
     )
+
+
+def _known(attempts: list[AttemptEntry], *names: str) -> int | None:
+    """The tokens of a kind that were reported; 0 without calls, nothing when no call that used any reported them."""
+    counts: list[int | None] = [getattr(attempt, name) for attempt in attempts for name in names]
+    known = [count for count in counts if count is not None]
+    if known or all(attempt.outcome in NEVER_BILLED for attempt in attempts):
+        return sum(known)
+    return None
+
+
+def _whole(attempts: list[AttemptEntry], name: str) -> int | None:
+    """A sum over all calls; nothing when one of them is not known."""
+    total = 0
+    for attempt in attempts:
+        value: int | None = getattr(attempt, name)
+        if value is None:
+            return None
+        total += value
+    return total
 
 
 def total(attempts: list[AttemptEntry]) -> int | None:
@@ -186,12 +278,12 @@ def total(attempts: list[AttemptEntry]) -> int | None:
     return cost
 
 
-def _baseline(exchange: Exchange, model: Model | None, prices: PriceBook) -> Charge:
-    """What the same answer would have cost from the baseline model, by the tokens of the answer that was sent."""
+def _sent_usage(exchange: Exchange, model: Model | None) -> Usage | None:
+    """The tokens of the answer that was sent: what the baseline is priced by."""
     if exchange.cached_model is not None:
-        return prices.baseline(exchange.cached_usage, exchange.received_ns)
+        return exchange.cached_usage
     sent = [a for a in exchange.attempts if model is not None and a.model is model and a.usage is not None]
-    return prices.baseline(sent[-1].usage if sent else None, exchange.received_ns)
+    return sent[-1].usage if sent else None
 
 
 def _asked(exchange: Exchange) -> str:

@@ -6,22 +6,18 @@ that is not known gives an unknown cost, never 0. Local models cost machine time
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-import functools
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
-from pathlib import Path
+from decimal import Decimal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from gateway.errors import ConfigError
+from gateway.ledger.price import NANO, Price, whole
+from gateway.ledger.price_file import load_prices
+from gateway.ledger.price_seed import seed_price
 from gateway.types import Attempt, Model, Usage, Zone
 
-_NANO = 1_000_000_000
-_MILLION = 1_000_000
+__all__ = ["Charge", "Machine", "Price", "PriceBook", "load_prices"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +34,6 @@ FREE = Charge(0, "not sent")
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """Nano-USD a million tokens, by kind, from a date on."""
-
-    prompt: int
-    completion: int
-    cached: int
-    valid_from: dt.date
-    source: str
-
-    def cost(self, usage: Usage) -> int:
-        """What this usage costs, rounded half to even at the nano-dollar, once, at the end."""
-        fresh = max(0, usage.prompt_tokens - usage.cached_tokens)
-        product = fresh * self.prompt + usage.cached_tokens * self.cached + usage.completion_tokens * self.completion
-        whole, rest = divmod(product, _MILLION)
-        up = rest * 2 > _MILLION or (rest * 2 == _MILLION and whole % 2 == 1)
-        return whole + up
-
-
-@dataclass(frozen=True, slots=True)
 class Machine:
     """What a second of local inference costs: amortisation and power."""
 
@@ -68,16 +45,22 @@ class Machine:
         """Nano-USD of this many seconds."""
         hours = Decimal(seconds) / 3600
         usd = hours * (self.usd_per_hour + self.watts / 1000 * self.usd_per_kwh)
-        return int((usd * _NANO).to_integral_value(ROUND_HALF_EVEN))
+        return whole(usd * NANO)
 
 
 class PriceBook:
     """Prices of all models at any day. `baseline` is the model that savings are measured against."""
 
     def __init__(
-        self, *, machine: Machine, baseline: Model | None, own: Mapping[str, tuple[Price, ...]] | None = None
+        self,
+        *,
+        machine: Machine,
+        baseline: Model | None,
+        own: Mapping[str, tuple[Price, ...]] | None = None,
+        span: tuple[Decimal, Decimal] = (Decimal(1), Decimal(1)),
     ) -> None:
-        self._machine = machine
+        self.machine = machine
+        self._span = span
         self._baseline = baseline
         self._own = dict(own or {})
         self._today: dict[tuple[str, int], Price | None] = {}
@@ -95,9 +78,9 @@ class PriceBook:
         """
         model = attempt.model
         if self.by_time(model):
-            return Charge(self._machine.cost(attempt.seconds), "machine time", "")
+            return Charge(self.machine.cost(attempt.seconds), "machine time", "")
         if attempt.usage is None:
-            return FREE if attempt.outcome in _NEVER_BILLED else UNKNOWN
+            return FREE if attempt.outcome in NEVER_BILLED else UNKNOWN
         return self._priced(model, attempt.usage, attempt.started_ns)
 
     def by_time(self, model: Model) -> bool:
@@ -110,12 +93,27 @@ class PriceBook:
             return UNKNOWN
         return self._priced(self._baseline, usage, at_ns)
 
+    def baseline_range(self, usage: Usage | None, at_ns: int, answered: Model | None) -> tuple[int | None, int | None]:
+        """The least and the most that the baseline would have cost: it would have written another number of tokens.
+
+        Nobody knows how many: the answer's count times `span` (settings `baseline_tokens_low`, `_high`), with the same
+        prompt. `cauce report --lengths` measures the span in the copies that shadows made. No range where the baseline
+        itself answered.
+        """
+        if usage is None or self._baseline is None:
+            return None, None
+        if answered is not None and answered.id == self._baseline.id:
+            exact = self.baseline(usage, at_ns).nano_usd
+            return exact, exact
+        low, high = (self.baseline(_longer(usage, factor), at_ns).nano_usd for factor in self._span)
+        return low, high
+
     def price(self, model: Model, day: dt.date) -> Price | None:
         """The price of a model on a day."""
         own = [price for price in self._own.get(model.id, ()) if price.valid_from <= day]
         if own:
-            return max(own, key=lambda price: price.valid_from)
-        return _seed(model.model, model.provider, model.base_url, day)
+            return max(own, key=lambda price: price.valid_from).in_usd(day)
+        return seed_price(model.model, model.provider, model.base_url, day)
 
     def _priced(self, model: Model, usage: Usage, at_ns: int) -> Charge:
         day_number = at_ns // 86_400_000_000_000
@@ -130,92 +128,14 @@ class PriceBook:
         return Charge(price.cost(usage), price.source, price.valid_from.isoformat())
 
 
+def _longer(usage: Usage, factor: Decimal) -> Usage:
+    """The same prompt with another length of answer."""
+    return (
+        usage if factor == 1 else dataclasses.replace(usage, completion_tokens=whole(usage.completion_tokens * factor))
+    )
+
+
 # Errors that say that no model worked on the request.
-_NEVER_BILLED = frozenset(
+NEVER_BILLED = frozenset(
     {"upstream_unreachable", "upstream_auth", "upstream_overloaded", "upstream_rejected", "context_length_exceeded"}
 )
-_SEED_PROVIDERS = {"gemini": "google", "bedrock": "aws", "openai": "openai", "anthropic": "anthropic"}
-
-
-@functools.lru_cache(maxsize=1024)
-def _seed(model: str, provider: str, base_url: str, day: dt.date) -> Price | None:
-    """The shipped price of a model; nothing when the seed does not know it."""
-    import genai_prices  # noqa: PLC0415 - half a second and 30 MB: only a gateway with a cloud model pays it
-    from genai_prices.types import TieredPrices  # noqa: PLC0415
-
-    when = dt.datetime.combine(day, dt.time(12), dt.UTC)
-    by_address = provider == "openai-compatible"
-    if by_address and not base_url:
-        return None
-    try:
-        one = genai_prices.Usage(input_tokens=1, output_tokens=1)
-        if by_address:
-            found = genai_prices.calc_price(one, model, provider_api_url=base_url, genai_request_timestamp=when)
-        else:
-            name = _SEED_PROVIDERS.get(provider, provider)
-            found = genai_prices.calc_price(one, model, provider_id=name, genai_request_timestamp=when)
-    except LookupError:
-        return None
-
-    def nano(value: object, default: int | None = None) -> int | None:
-        if isinstance(value, TieredPrices):
-            value = value.base
-        return int(value * _NANO) if isinstance(value, Decimal) else default
-
-    price = found.model_price
-    prompt, completion = nano(price.input_mtok), nano(price.output_mtok)
-    if prompt is None or completion is None:
-        return None
-    cached = nano(price.cache_read_mtok, prompt)
-    # The seed says what a price is on a day, not since when: the day is the date that can be vouched for.
-    return Price(prompt, completion, prompt if cached is None else cached, day, f"genai-prices {_seed_version()}")
-
-
-def _seed_version() -> str:
-    return importlib.metadata.version("genai-prices")
-
-
-def load_prices(file: Path) -> dict[str, tuple[Price, ...]]:
-    """The operator's prices: `gpt-4.1: {prompt: 2, cached: 0.5, completion: 8, from: 2026-01-01, source: contract}`.
-
-    USD a million tokens; a list of such entries gives a model several dated prices. YAML or JSON. Raises `ConfigError`.
-    """
-    try:
-        document = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ConfigError(f"cannot be read as prices: {error}", where=str(file)) from error
-    if not isinstance(document, dict):
-        raise ConfigError("must be a mapping of model names to prices", where=str(file))
-    return {
-        str(name): tuple(_own_price(str(name), entry, file) for entry in (rows if isinstance(rows, list) else [rows]))
-        for name, rows in document.items()
-    }
-
-
-def _own_price(name: str, entry: object, file: Path) -> Price:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{name}: expected {{prompt, completion, from, source}}", where=str(file))
-    unknown = set(entry) - {"prompt", "cached", "completion", "from", "source"}
-    if unknown:
-        raise ConfigError(f"{name}: unknown field {sorted(map(str, unknown))[0]!r}", where=str(file))
-    prompt, completion = (_amount(name, entry, kind, file) for kind in ("prompt", "completion"))
-    cached = _amount(name, entry, "cached", file) if "cached" in entry else prompt
-    day = entry.get("from")
-    if isinstance(day, str):
-        try:
-            day = dt.date.fromisoformat(day)
-        except ValueError:
-            day = None
-    if not isinstance(day, dt.date):
-        raise ConfigError(f"{name}.from: expected a date such as 2026-01-01", where=str(file))
-    return Price(prompt, completion, cached, day, str(entry.get("source", file.name)))
-
-
-def _amount(name: str, entry: dict[str, object], kind: str, file: Path) -> int:
-    try:
-        value = Decimal(str(entry[kind]))
-    except (KeyError, InvalidOperation):
-        raise ConfigError(f"{name}.{kind}: expected USD a million tokens, e.g. 2.0", where=str(file)) from None
-    if not value.is_finite() or value < 0:
-        raise ConfigError(f"{name}.{kind}: must be 0 or more", where=str(file))
-    return int((value * _NANO).to_integral_value(ROUND_HALF_EVEN))

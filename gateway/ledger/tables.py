@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, Pri
 from gateway.ledger.audit_record import Link
 from gateway.ledger.entry import AttemptEntry, Entry
 
-HEAD = "0005"  # the newest migration
+HEAD = "0006"  # the newest migration
 metadata = MetaData()
 
 

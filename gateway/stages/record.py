@@ -11,6 +11,7 @@ import time
 from typing import Protocol
 
 from gateway.ledger.audit_record import Record
+from gateway.ledger.energy import Footprint
 from gateway.ledger.entry import AttemptEntry, Entry, attempt_entries, attempt_entry, entry_of
 from gateway.ledger.prices import PriceBook
 from gateway.telemetry.audit import copy_record, record_of
@@ -37,8 +38,11 @@ class Appends(Protocol):
 class LedgerRecorder:
     """Writes the story of each request down, once."""
 
-    def __init__(self, ledger: Appends, *, prices: PriceBook, metrics: Metrics) -> None:
+    def __init__(
+        self, ledger: Appends, *, prices: PriceBook, metrics: Metrics, footprint: Footprint | None = None
+    ) -> None:
         self._ledger = ledger
+        self._footprint = footprint
         self._prices = prices
         self._metrics = metrics
 
@@ -55,7 +59,7 @@ class LedgerRecorder:
     async def record(self, exchange: Exchange) -> None:
         """Returns when the entry is committed, or after two seconds without the ledger. Never raises."""
         exchange.seconds = time.monotonic() - exchange.began
-        attempts = attempt_entries(exchange, self._prices)
+        attempts = attempt_entries(exchange, self._prices, self._footprint)
         entry = entry_of(exchange, attempts, self._prices)
         self._metrics.observe(entry, attempts)
         if _log.isEnabledFor(logging.INFO):
@@ -69,7 +73,7 @@ class LedgerRecorder:
 
     def record_shadow(self, exchange: Exchange, attempt: Attempt) -> None:
         """A copy's call, under its request: the entry has been written, so it comes after the entry's own calls."""
-        call = attempt_entry(exchange.request_id, len(exchange.attempts), attempt, self._prices)
+        call = attempt_entry(exchange.request_id, len(exchange.attempts), attempt, self._prices, self._footprint)
         self._metrics.observe_shadow(exchange.decision.route.name if exchange.decision else "", call)
         self._ledger.add([call], copy_record(exchange, call))
 

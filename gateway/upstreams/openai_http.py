@@ -208,7 +208,7 @@ def read_answer(model: Model, raw: bytes, body: Any, *, hide_logprobs: bool) -> 
         raw,
         text=content if isinstance(content, str) else "",
         finish_reason=str(choice.get("finish_reason") or "stop"),
-        usage=read_usage(body.get("usage")),
+        usage=read_usage(body.get("usage"), body.get("service_tier")),
         tool_calls=tool_calls,
         mean_logprob=mean_logprob,
     )

@@ -110,3 +110,108 @@ def test_a_wrong_price_file_is_refused_by_its_name(tmp_path: Path, text: str, sa
     with pytest.raises(ConfigError, match=r"prices\.yaml") as caught:
         load_prices(file)
     assert says in str(caught.value)
+
+
+TIERED = """
+currencies:
+  EUR: [{usd: 1.10, from: 2026-01-01, source: ECB}, {usd: 1.05, from: 2026-11-01, source: ECB}]
+gpt:
+  prompt: 2
+  cached: 0.5
+  cache_write: 2.5
+  completion: 8
+  prompt_audio: 40
+  above: [{tokens: 200000, prompt: 4, completion: 12}]
+  batch: 0.5
+  flex: {prompt: 1}
+  from: 2026-01-01
+  source: contract
+mistral: {prompt: 2, completion: 6, from: 2026-01-01, source: contract, currency: EUR}
+"""
+
+
+def own_prices(folder: Path, text: str = TIERED) -> dict[str, tuple[Price, ...]]:
+    file = folder / "prices.yaml"
+    file.write_text(text)
+    return load_prices(file)
+
+
+@pytest.mark.parametrize(
+    ("usage", "nano_usd"),
+    [
+        (Usage(1_000, 100), 1_000 * 2_000 + 100 * 8_000),
+        (Usage(1_000, 0, cached_tokens=400, cache_write_tokens=500), 100 * 2_000 + 400 * 500 + 500 * 2_500),
+        (Usage(1_000, 0, cache_write_tokens=500, cache_write_1h_tokens=200), 500 * 2_000 + 500 * 2_500),
+        (Usage(1_000, 0, prompt_audio_tokens=600), 400 * 2_000 + 600 * 40_000),
+        (Usage(1_000, 50, completion_audio_tokens=50, prompt_image_tokens=10), 1_000 * 2_000 + 50 * 8_000),
+        (Usage(200_000, 10), 200_000 * 2_000 + 10 * 8_000),
+        (Usage(200_001, 10), 200_001 * 4_000 + 10 * 12_000),
+        (Usage(1_000, 100, tier="batch"), 1_000 * 1_000 + 100 * 4_000),
+        (Usage(200_001, 10, tier="batch"), 200_001 * 2_000 + 10 * 6_000),
+        (Usage(1_000, 100, tier="flex"), 1_000 * 1_000 + 100 * 8_000),
+        (Usage(1_000, 100, tier="priority"), 1_000 * 2_000 + 100 * 8_000),
+    ],
+)
+def test_each_kind_of_token_long_prompt_and_tier_costs_its_own_price(
+    tmp_path: Path, usage: Usage, nano_usd: int
+) -> None:
+    assert own_prices(tmp_path)["gpt"][0].cost(usage) == nano_usd
+
+
+def test_another_currency_counts_at_the_days_rate_and_says_so(tmp_path: Path) -> None:
+    model = Model("mistral", "openai-compatible", "m", Zone.EU, "llm")
+    book = PriceBook(machine=MACHINE, baseline=None, own=own_prices(tmp_path))
+    may, november = (book.price(model, dt.date(2026, month, 2)) for month in (5, 11))
+    assert may is not None
+    assert november is not None
+    assert (may.prompt, november.prompt) == (2_200_000_000, 2_100_000_000)
+    assert november.source == "contract; 1 EUR = 1.05 USD (ECB, 2026-11-01)"
+
+
+def test_a_day_without_a_rate_of_exchange_has_no_price(tmp_path: Path) -> None:
+    text = """
+currencies: {EUR: {usd: 1.1, from: 2026-06-01}}
+gpt: {prompt: 1, completion: 1, from: 2026-01-01, currency: EUR}
+"""
+    (price,) = own_prices(tmp_path, text)["gpt"]
+    assert price.in_usd(dt.date(2026, 5, 31)) is None
+    assert price.in_usd(dt.date(2026, 6, 1)) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("gpt:\n  - prompt: 1\n    completion: x\n", ":3:5: gpt.completion"),
+        ("gpt: {prompt: 1, completion: 1, from: never}\n", ":1:33: gpt.from"),
+        ("a: {prompt: 1, completion: 1, from: 2026-01-01}\nb: 3\n", ":2:1: b"),
+        ("a:\n  prompt: 1\n  completion: 1\n  from: 2026-01-01\n  above: [{prompt: 1}]\n", ":5:11: a.above"),
+        ("a: {prompt: 1, completion: 1, from: 2026-01-01, currency: EUR}\n", ":1:49: a.currency: EUR has no rate"),
+        ("currencies: {euro: 3}\n", "currencies.euro"),
+        ("a: {prompt: 1, completion: 1, from: 2026-01-01, batch: cheap}\n", "a.batch"),
+        ("a: [}", ":1:5"),
+    ],
+)
+def test_a_wrong_price_is_refused_at_its_line_and_column(tmp_path: Path, text: str, place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        own_prices(tmp_path, text)
+    assert place in str(caught.value)
+
+
+def test_the_seed_knows_long_prompts_batches_and_caches() -> None:
+    gemini = Model("gemini", "gemini", "gemini-2.5-pro", Zone.WORLD, "llm")
+    claude = Model("claude", "anthropic", "claude-sonnet-4-5", Zone.WORLD, "llm")
+    day = dt.date(2026, 11, 24)
+    long, caching = a_book().price(gemini, day), a_book().price(claude, day)
+    assert long is not None
+    assert caching is not None
+    assert long.of(Usage(300_000, 1)).prompt > long.of(Usage(1_000, 1)).prompt
+    assert long.of(Usage(1_000, 1, tier="batch")).prompt < long.prompt
+    assert caching.rate("cache_write_1h") > caching.rate("cache_write") > caching.prompt > caching.cached
+
+
+def test_the_baselines_range_is_wider_than_its_estimate_and_closes_where_it_answered_itself() -> None:
+    span = (Decimal("0.5"), Decimal(2))
+    book = PriceBook(machine=MACHINE, baseline=LARGE, own={"large": (a_price(),)}, span=span)
+    assert book.baseline_range(Usage(10, 100), NOON_NS, SMALL) == (20_000 + 400_000, 20_000 + 1_600_000)
+    assert book.baseline_range(Usage(10, 100), NOON_NS, LARGE) == (820_000, 820_000)
+    assert book.baseline_range(None, NOON_NS, SMALL) == (None, None)
