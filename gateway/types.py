@@ -148,6 +148,7 @@ class Inbound:
     lost: tuple[str, ...] = ()
     hints: frozenset[str] = frozenset()
     masked: Masked | None = None  # what goes beyond the ceiling in the body's place
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the caller's, those that may go on (`Model.headers`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,7 @@ class Model:
     options: Mapping[str, str] = field(default_factory=dict)  # provider's own settings
     hints: frozenset[str] = frozenset()  # fields of another API's that its adapter knows: `cache_control`, say
     energy: EnergyFacts = EnergyFacts()
+    headers: frozenset[str] = frozenset()  # headers of a caller's that go to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +373,17 @@ ACCEPTED = Verdict(accepted=True)
 
 
 @dataclass(slots=True)
+class Aside:
+    """What an adapter says of a call beside its answer, as it becomes known.
+
+    `headers` are the provider's, for the caller; `lost` names fields of the request that its API has no place for.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Attempt:
     """One upstream call: when, how it went, what it used."""
 
@@ -384,6 +397,7 @@ class Attempt:
     shadow: bool = False  # a copy for comparison: nobody was sent its answer
     began: float = field(default_factory=time.monotonic)  # durations are counted from here: no clock change bends them
     transform: str = ""  # what was done to the text before this call: `pseudonymised`
+    aside: Aside = field(default_factory=Aside)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,8 @@ def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     """The caller's body, released to one model; raises `GateRefused`."""
     unknown = inbound.hints - model.hints
     body = without_hints(inbound.body, unknown) if unknown else inbound.body
-    call = Call(inbound.request_id, body, inbound.stream, logprobs)
+    headers = {name: value for name, value in inbound.headers.items() if name in model.headers}
+    call = Call(inbound.request_id, body, inbound.stream, logprobs, headers)
     return gate.release(call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone))
 
 
@@ -46,9 +47,9 @@ def _plain(parts: list[object]) -> object:
     return only["text"] if isinstance(only, dict) and only.keys() == {"type", "text"} else parts
 
 
-def begin(exchange: Exchange, model: Model) -> Attempt:
+def begin(exchange: Exchange, model: Model, released: Released[Call]) -> Attempt:
     """Book an attempt before it is made, so that an aborted one is in the story too."""
-    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED)
+    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, aside=released.value.aside)
     exchange.attempts.append(attempt)
     return attempt
 

@@ -7,11 +7,11 @@ takes only what the gate released.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.gate import Released
-from gateway.types import Answer, Model
+from gateway.types import Answer, Aside, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,15 @@ class Call:
 
     `body` is the caller's own chat-completion body, unknown fields included: the adapter sets `model` and the stream
     options, and changes nothing else. `logprobs` asks for token log-probabilities that the caller did not ask for.
+    `headers` are the caller's that this model gets. In `aside` the adapter says what stands in no body.
     """
 
     request_id: str
     body: Mapping[str, object]
     stream: bool
     logprobs: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    aside: Aside = field(default_factory=Aside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -33,6 +33,7 @@ from gateway.upstreams.failures import broken, said
 from gateway.upstreams.ibm_iam import IamToken
 from gateway.upstreams.litellm_chunks import Chunks, whole
 from gateway.upstreams.openai_http import read_answer
+from gateway.upstreams.passing import taken
 from gateway.upstreams.pool import Pool, translated
 from gateway.upstreams.slots import Slots
 
@@ -80,6 +81,9 @@ _FIELDS: Final = frozenset(
 )  # fmt: skip
 # What only Anthropic's models take, under its own names.
 _HINTS: Final = frozenset({"cache_control", "thinking", "thinking_blocks", "top_k"})
+_ALWAYS: Final = frozenset({"model", "messages", "stream", "stream_options"})
+# What is the same as not being said.
+_USUAL: Final[dict[str, object]] = {"n": 1, "parallel_tool_calls": True, "modalities": ["text"]}
 _INNER_MESSAGE: Final = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"')
 # Fields of a message whose text is only text, whatever it holds.
 _TEXTS: Final = frozenset({"content", "text", "arguments", "name", "refusal", "reasoning_content", "thinking"})
@@ -95,7 +99,8 @@ class LiteLLMUpstream:
             raise ConfigError(
                 f"models.{model.id}: provider {model.provider} needs an extra: pip install 'cauce[litellm]'"
             )
-        self.model = dataclasses.replace(model, hints=_HINTS if _is_anthropics(model) else frozenset())
+        hints = _HINTS if _is_anthropics(model) else frozenset()
+        self.model = dataclasses.replace(model, hints=hints, headers=taken(model))
         self._pool = pool
         self._slots = Slots(model)
         self._fixed = _fixed_arguments(model)
@@ -108,10 +113,10 @@ class LiteLLMUpstream:
         body = self._arguments(call.value)
         await _load()
         await self._slots.take()
-        wire = self._wire()
+        wire = self._wire(call.value)
         try:
             async with asyncio.timeout(self.model.timeouts.total_s):
-                answer = await self._ask(body, wire)
+                answer = await self._ask(body, wire, call.value)
             shaped = whole(answer)
         except Exception as error:  # LiteLLM raises whatever its translation happens to raise
             raise self._translated(error, wire, streamed=False) from error
@@ -130,11 +135,11 @@ class LiteLLMUpstream:
         chunks: Any = None
         await _load()
         await self._slots.take()
-        wire = self._wire()
+        wire = self._wire(call.value)
         try:
             async with asyncio.timeout(min(limits.first_token_s, limits.total_s)):
                 # The provider's own translation: LiteLLM's wrapper around it makes up finish reasons and usage.
-                chunks = aiter(await (await self._ask(body, wire)).fetch_stream())
+                chunks = aiter(await (await self._ask(body, wire, call.value)).fetch_stream())
                 events = await _next(chunks, shaped)
             while events:
                 yield events
@@ -158,13 +163,14 @@ class LiteLLMUpstream:
     async def aclose(self) -> None:
         """The pool owns the connections."""
 
-    def _wire(self) -> Wire:
+    def _wire(self, call: Call) -> Wire:
         """The way out for one call."""
         from gateway.upstreams.litellm_wire import Wire  # noqa: PLC0415 - its httpx comes with LiteLLM
 
-        return Wire(self.model, self._pool, origin=self._origin)
+        return Wire(self.model, self._pool, origin=self._origin, call=call)
 
-    async def _ask(self, body: dict[str, Any], wire: Wire) -> Any:
+    async def _ask(self, body: dict[str, Any], wire: Wire, call: Call) -> Any:
+        call.aside.lost |= _lost(call.body, _supported(self.model.model, self.model.provider))
         if self.model.provider == "watsonx":  # as a header: LiteLLM 1.105 sends a `token` in the body too
             token = self.model.options.get("token") or (await self._iam.get() if self._iam else "")
             body = {**body, "extra_headers": {"Authorization": f"Bearer {token}"}}
@@ -201,6 +207,22 @@ class LiteLLMUpstream:
         if isinstance(status, int) and 400 <= status < 500:
             return UpstreamRejected(what, upstream=name)
         return UpstreamFailed(what, upstream=name)
+
+
+def _lost(body: Mapping[str, object], supported: frozenset[str]) -> set[str]:
+    """The fields that say something, and that LiteLLM leaves out for this model (`drop_params`), or we do."""
+    went = (_FIELDS & (supported | _HINTS)) | _ALWAYS
+    return {
+        name
+        for name, value in body.items()
+        if name not in went and value and value != _USUAL.get(name) and value not in ("auto", "default")
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _supported(model: str, provider: str) -> frozenset[str]:
+    """The chat API's fields that LiteLLM knows how to say to this model."""
+    return frozenset(_library().get_supported_openai_params(model, custom_llm_provider=provider) or ())
 
 
 async def _next(chunks: AsyncIterator[Any], shaped: Chunks) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import aiohttp
@@ -17,6 +17,8 @@ from yarl import URL
 
 from gateway.errors import UpstreamError, UpstreamFailed
 from gateway.types import Model
+from gateway.upstreams.base import Call
+from gateway.upstreams.passing import given
 from gateway.upstreams.pool import MAX_ANSWER_BYTES, TRANSPORT_ERRORS, Deadline, Pool, refused, too_large, translated
 
 # In JSON a quote inside a text is escaped, so a word with both its quotes is a field's name or a whole value.
@@ -32,12 +34,13 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
     said why it stopped: where it has not, LiteLLM 1.105 makes up a reason for Gemini.
     """
 
-    def __init__(self, model: Model, pool: Pool, *, origin: URL) -> None:
+    def __init__(self, model: Model, pool: Pool, *, origin: URL, call: Call) -> None:
         self.failure: UpstreamError | None = None
         self.answered = False
         self.gave_reason = False
         self._model = model
         self._pool = pool
+        self._call = call
         self._origin = origin
         self._end = asyncio.get_running_loop().time() + model.timeouts.total_s
         self._response: aiohttp.ClientResponse | None = None
@@ -69,9 +72,11 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
                 "cauce.yaml; the environment does not count",
                 upstream=self._model.id,
             )
-        headers = {**request.headers, "accept-encoding": "identity"}
+        headers = _joined(self._call.headers, request.headers)
         connect_s = self._model.timeouts.connect_s
-        return await self._pool.post(url, data=await request.aread(), headers=headers, connect_s=connect_s)
+        response = await self._pool.post(url, data=await request.aread(), headers=headers, connect_s=connect_s)
+        self._call.aside.headers = given(response.raw_headers)
+        return response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The answer's body as it comes."""
@@ -109,3 +114,12 @@ class Wire(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
             self._deadline.stop()
         if self._response is not None:
             self._response.close()
+
+
+def _joined(callers: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """LiteLLM's headers with the caller's; of Anthropic's betas, which both may ask for, all."""
+    headers = {**callers, **own, "accept-encoding": "identity"}
+    betas = [named.get("anthropic-beta", "") for named in (own, callers)]
+    if all(betas):
+        headers["anthropic-beta"] = ",".join(dict.fromkeys(beta.strip() for beta in ",".join(betas).split(",")))
+    return headers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.sse import Aligner, events, has_done, payload, read_usage
 from gateway.types import Answer, Model
 from gateway.upstreams.base import Call, Health
 from gateway.upstreams.failures import broken, said
+from gateway.upstreams.passing import given, taken
 from gateway.upstreams.pool import TRANSPORT_ERRORS, Deadline, Pool, error_body, read_whole, refused, translated
 from gateway.upstreams.slots import Slots
 
@@ -28,7 +30,7 @@ class OpenAIUpstream:
     """One model behind an OpenAI-compatible endpoint."""
 
     def __init__(self, model: Model, pool: Pool) -> None:
-        self.model = model
+        self.model = dataclasses.replace(model, headers=taken(model))
         self._pool = pool
         self._slots = Slots(model)
         self._url = f"{model.base_url}/chat/completions"
@@ -131,8 +133,9 @@ class OpenAIUpstream:
     async def _post(self, url: str, body: Mapping[str, object], call: Call) -> aiohttp.ClientResponse:
         """The response, its status 200; raises `UpstreamError` for any other."""
         data = orjson.dumps(body)
-        headers = {**self._headers, "x-request-id": call.request_id}
+        headers = {**call.headers, **self._headers, "x-request-id": call.request_id}
         response = await self._pool.post(url, data=data, headers=headers, connect_s=self.model.timeouts.connect_s)
+        call.aside.headers = given(response.raw_headers)
         if response.status == 200:
             return response
         try:

@@ -8,12 +8,13 @@ from typing import Final, Protocol
 
 from gateway.errors import BadKey, BadRequest, MissingKey, ModelNotAllowed
 from gateway.types import ANONYMOUS, Caller, DataClass
+from gateway.upstreams import passing
 
 _TAG = re.compile(r"[A-Za-z0-9_.:=/@+-]{1,64}")
 _MAX_TAGS = 16
 _CLASSES = {member.label: member for member in DataClass}
 
-# What each does. Other headers of a request change nothing and go nowhere.
+# What each does. Those of `passing.REQUEST` go on to the model, in a strict form; others change nothing and go nowhere.
 REQUEST_HEADERS: Final = {
     "authorization": "`Bearer KEY`: who asks. Without any key set up, whatever is sent is ignored",
     "x-api-key": "the same, as Anthropic's clients send it",
@@ -21,8 +22,9 @@ REQUEST_HEADERS: Final = {
     "x-cauce-tags": "cost tags beside the key's, separated by commas: up to 16 of up to 64 letters, digits, `_.:=/@+-`",
     "cache-control": "`no-cache` or `no-store`: the answer is neither taken from the cache nor kept there",
     "content-encoding": "only `identity`: a compressed body is refused",
-    "anthropic-version": "`2023-06-01` or `2026-10-21`, on `/v1/messages`; `anthropic-beta` is not read",
+    "anthropic-version": "`2023-06-01` or `2026-10-21`, on `/v1/messages`",
     "accept-language": "`es` or `en`: the language of the explanation that `/v1/route` gives",
+    **passing.REQUEST,
 }
 
 

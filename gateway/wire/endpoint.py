@@ -6,6 +6,7 @@ Every request ends here in a reply or a clean end, and in one ledger entry: refu
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ from gateway.errors import (
 )
 from gateway.pipeline import Recorder, Reply, Streamed, Whole
 from gateway.settings import LimitSettings
-from gateway.types import Exchange, Inbound, Outcome
+from gateway.types import Exchange, Inbound, Outcome, Part
+from gateway.upstreams import passing
 from gateway.upstreams.failures import leave_out_quotes
 from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, discard, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
@@ -47,6 +49,7 @@ _READ_ONLY_HEADERS = frozenset(
         b"x-cauce-data-class",
         b"x-cauce-tags",
         b"anthropic-version",
+        *passing.NAMES,
     }
 )
 
@@ -179,7 +182,7 @@ class Endpoint:
             max_messages=self._limits.max_messages,
         )
         refuse_model(inbound.model, caller)
-        return inbound
+        return _with_headers(inbound, headers)
 
     async def _whole(self, reply: Whole, inbound: Inbound, exchange: Exchange, send: Send, flow: _Flow) -> None:
         body = _spoken(reply.body, inbound, flow)
@@ -263,6 +266,15 @@ def _read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         if name in _READ_ONLY_HEADERS:
             headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
+
+
+def _with_headers(inbound: Inbound, headers: Mapping[bytes, bytes]) -> Inbound:
+    """The request with those of its headers that may go on; one in a form that may not is named as lost."""
+    if passing.NAMES.isdisjoint(headers):
+        return inbound
+    of = passing.passed(headers, inbound.caller.id)
+    parts = (*inbound.parts, *(Part("field", text) for text in of.texts))
+    return dataclasses.replace(inbound, headers=of.headers, parts=parts, lost=(*inbound.lost, *of.lost))
 
 
 def _spoken(body: bytes, inbound: Inbound, flow: _Flow) -> bytes:

@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 from gateway.ledger.entry import answering_model
-from gateway.types import Exchange
+from gateway.types import Attempt, Exchange, Model
+from gateway.upstreams import passing
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,6 +29,7 @@ REPLY_HEADERS: Final = {
     "x-cauce-notice": "what the model's owner wants callers to know (`models.NAME.notice`)",
     "x-cauce-lost": "fields of the request that have no place in the model's API and did not go there, with commas",
     "request-id": "the request's id on `/v1/messages`, for Anthropic's clients",
+    **passing.REPLY,
 }
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_LOST: Final = 32
@@ -42,7 +44,7 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
         (b"x-cauce-cache", exchange.cache.encode()),
     ]
     model = answering_model(exchange)
-    if lost := _lost(exchange, model.hints if model else frozenset()):
+    if lost := _lost(exchange, model):
         headers.append((b"x-cauce-lost", lost))
     if (decision := exchange.decision) is not None:
         headers += [
@@ -57,6 +59,10 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
             (b"x-cauce-slm-success", b"%.3f" % signals.slm_success),
             (b"x-cauce-gain", b"%.3f" % signals.gain),
         ]
+    if exchange.attempts:
+        headers += [
+            (name.encode(), value.encode()) for name, value in _answering(exchange, model).aside.headers.items()
+        ]
     if model is not None:
         headers += [
             (b"x-cauce-model", _latin(model.id)),
@@ -69,14 +75,26 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
     return headers
 
 
-def _lost(exchange: Exchange, taken: frozenset[str]) -> bytes:
+def _lost(exchange: Exchange, model: Model | None) -> bytes:
     """What was left out for this model, by name. A name that a caller made up may be anything, and is not repeated."""
     inbound = exchange.inbound
-    if inbound is None or not (inbound.lost or inbound.hints):
+    if inbound is None:
         return b""
-    names = [*inbound.lost, *(inbound.hints - taken if exchange.attempts or exchange.cached_model else ())]
+    names = [*inbound.lost]
+    if exchange.attempts or exchange.cached_model:
+        names += inbound.hints - (model.hints if model else frozenset())
+        names += inbound.headers.keys() - (model.headers if model else frozenset())
+    if exchange.attempts:
+        names += _answering(exchange, model).aside.lost
+    if not names:
+        return b""
     shown = sorted({name if _FIELD.fullmatch(name) else "other" for name in names})
     return ",".join([*shown[:_MOST_LOST], *(["..."] if len(shown) > _MOST_LOST else [])]).encode()
+
+
+def _answering(exchange: Exchange, model: Model | None) -> Attempt:
+    """The call whose answer is sent; the last one, when none is."""
+    return next((a for a in reversed(exchange.attempts) if a.model is model), exchange.attempts[-1])
 
 
 def usd(nano_usd: int | None) -> bytes:

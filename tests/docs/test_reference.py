@@ -13,6 +13,7 @@ from gateway import errors
 from gateway.errors import CauceError
 from gateway.settings import Settings
 from gateway.types import DataClass
+from gateway.upstreams import passing
 from gateway.wire.caller import REQUEST_HEADERS
 from gateway.wire.headers import REPLY_HEADERS, reply_headers
 from gateway.wire.messages import DOOR as MESSAGES
@@ -99,7 +100,15 @@ def test_the_reply_headers_are_those_that_a_reply_has() -> None:
     attempt = an_attempt(dataclasses.replace(SMALL, notice="a demonstration"))
     exchange = an_exchange(attempt, inbound=an_inbound(lost=("store",)))
     sent = {name.decode() for name, _ in reply_headers(exchange, cost_nano_usd=1)}
-    assert sent | {MESSAGES.request_id_header.decode()} == set(REPLY_HEADERS)
+    assert sent | {MESSAGES.request_id_header.decode()} | set(passing.REPLY) == set(REPLY_HEADERS)
+
+
+def test_the_headers_of_a_provider_that_come_back_are_those_that_are_named() -> None:
+    given = {name.encode(): b"1" for name in passing.GIVEN}
+    patterns = [re.compile(name.replace("*", r"[\w-]+")) for name in passing.REPLY]
+    for name in passing.given(given.items()):
+        assert any(pattern.fullmatch(name) for pattern in patterns), name
+    assert all(any(pattern.fullmatch(name) for name in passing.given(given.items())) for pattern in patterns)
 
 
 def test_a_request_that_was_refused_early_has_a_part_of_them() -> None:
@@ -110,7 +119,8 @@ def test_a_request_that_was_refused_early_has_a_part_of_them() -> None:
 def test_the_request_headers_are_those_that_are_read() -> None:
     code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "gateway" / "wire").glob("*.py"))
     read = set(re.findall(r'headers\.get\(b"([\w-]+)"', code))
-    assert read - READ_BY_THE_SERVER == set(REQUEST_HEADERS)
+    assert read - READ_BY_THE_SERVER | {name.decode() for name in passing.NAMES} == set(REQUEST_HEADERS)
+    assert set(passing.REQUEST) == {name.decode() for name in passing.NAMES}
 
 
 def test_the_data_classes_named_there_are_all_that_there_are() -> None:

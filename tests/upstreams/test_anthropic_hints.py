@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import orjson
 
 from gateway.gate import Gate
 from gateway.stages.call import open_door
-from gateway.types import Model, Zone
+from gateway.types import Aside, Model, Zone
 from gateway.upstreams.litellm_sdk import LiteLLMUpstream
 from gateway.upstreams.pool import Pool
+from gateway.wire.door import Door
 from gateway.wire.messages import DOOR
 from tests.builders import a_decision, some_signals
 from tests.upstreams.loopback import PATIENT, Request, Wire, clean_run, serving
@@ -46,6 +48,53 @@ async def answer(_request: Request, wire: Wire) -> None:
             "usage": usage,
         }
     )  # fmt: skip
+
+
+LIMITS = {"anthropic-ratelimit-requests-remaining": "49", "request-id": "req_of_anthropic", "set-cookie": "a=b"}
+BETA = "extended-cache-ttl-2025-04-11"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_betas_reach_anthropic_its_limits_come_back_and_what_it_cannot_be_told_is_named() -> None:
+    async def limited(_request: Request, wire: Wire) -> None:
+        said = {"type": "text", "text": "Sunny."}
+        body = {
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": [said],
+            "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 2, "output_tokens": 1},
+        }  # fmt: skip
+        await wire.whole(body, headers=LIMITS)
+
+    async def main() -> tuple[Request, Aside]:
+        async with serving(limited) as server:
+            pool = Pool()
+            model = Model(
+                "claude", "anthropic", "claude-sonnet-4-5", Zone.WORLD, "llm",
+                base_url=server.url, api_key="sk-ant-key", timeouts=PATIENT,
+            )  # fmt: skip
+            upstream = LiteLLMUpstream(model, pool)
+            asked = {
+                "messages": [{"role": "user", "content": "Weather?"}], "n": 2, "logprobs": True, "seed": 7,
+                "presence_penalty": 0, "parallel_tool_calls": True, "stop": ["END"], "metadata": {"a": "b"},
+                "a_field_of_next_year": 1,
+            }  # fmt: skip
+            headers = {"anthropic-beta": BETA, "traceparent": TRACE, "openai-project": "proj_1234", "tracestate": "a=b"}
+            call = open_door(
+                dataclasses.replace(inbound(Door("chat"), asked), headers=headers), upstream.model,
+                gate=Gate(), signals=some_signals(), decision=a_decision("claude"), logprobs=False,
+            )  # fmt: skip
+            await upstream.complete(call)
+            await upstream.aclose()
+            await pool.aclose()
+            return server.requests[-1], call.value.aside
+
+    request, aside = clean_run(main())
+    assert BETA in request.headers["anthropic-beta"].split(",")
+    assert request.headers["traceparent"] == TRACE
+    assert not request.headers.keys() & {"openai-project", "tracestate", "authorization"}
+    assert aside.headers == {
+        "anthropic-ratelimit-requests-remaining": "49", "x-cauce-provider-request-id": "req_of_anthropic",
+    }  # fmt: skip
+    assert aside.lost == {"n", "logprobs", "seed", "metadata", "a_field_of_next_year"}
 
 
 def test_cache_hints_and_thoughts_survive_the_way_to_anthropic_and_back() -> None:
