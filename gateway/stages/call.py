@@ -10,6 +10,7 @@ from gateway.errors import UpstreamError
 from gateway.gate import Destination, Gate, Released
 from gateway.types import Answer, Attempt, Decision, Exchange, Inbound, Model, Outcome, Signals
 from gateway.upstreams.base import Call, Upstream
+from gateway.upstreams.passing import EVERYONES
 
 
 def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
@@ -18,7 +19,9 @@ def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     """The caller's body, released to one model; raises `GateRefused`."""
     unknown = inbound.hints - model.hints
     body = without_hints(inbound.body, unknown) if unknown else inbound.body
-    headers = {name: value for name, value in inbound.headers.items() if name in model.headers}
+    # Beyond the ceiling a text goes only pseudonymised, which a header cannot be: there, none that says anything.
+    names = model.headers if model.zone <= decision.ceiling else model.headers & EVERYONES
+    headers = {name: value for name, value in inbound.headers.items() if name in names}
     call = Call(inbound.request_id, body, inbound.stream, logprobs, headers)
     return gate.release(call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone))
 

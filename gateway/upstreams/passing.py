@@ -53,9 +53,10 @@ REPLY: Final = {
     "x-cauce-provider-request-id": "the id that the answering provider gave to its call",
 }
 
-_EVERYONE: Final = frozenset({"traceparent", "idempotency-key"})
-_OPENAIS: Final = _EVERYONE | {"openai-organization", "openai-project", "openai-beta"}
-_ANTHROPICS: Final = _EVERYONE | {"anthropic-beta"}
+# Fixed forms and digests, in which nothing is said.
+EVERYONES: Final = frozenset({"traceparent", "idempotency-key"})
+_OPENAIS: Final = EVERYONES | {"openai-organization", "openai-project", "openai-beta"}
+_ANTHROPICS: Final = EVERYONES | {"anthropic-beta"}
 # SigV4, API keys in the address, IAM tokens: no keys of idempotency there.
 _TRACED: Final = frozenset({"traceparent"})
 _TAKEN: Final = {
@@ -79,7 +80,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:,+-]{1,80}")
 
 def taken(model: Model) -> frozenset[str]:
     """Which of a caller's headers a model's provider gets."""
-    names = _TAKEN.get(model.provider, _EVERYONE)
+    names = _TAKEN.get(model.provider, EVERYONES)
     return names | {"tracestate"} if model.zone is Zone.PREMISES else names
 
 
