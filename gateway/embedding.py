@@ -54,7 +54,7 @@ class Embedding:
             )
         model = self._models[decision.ladder[0]]
         released = open_door(inbound, model, gate=self._gate, signals=signals, decision=decision, logprobs=False)
-        attempt = begin(exchange, model, released)
+        attempt = begin(exchange, model, released.value.aside)
         try:
             answer = await self._embedders[model.id].embed(released)
         except UpstreamError as error:

@@ -208,7 +208,7 @@ class Pipeline:
         released = open_door(
             question.inbound, model, gate=self._gate, signals=question.signals, decision=decision, logprobs=logprobs
         )
-        return self._upstreams[name], released, begin(exchange, model, released)
+        return self._upstreams[name], released, begin(exchange, model, released.value.aside)
 
     # --- streams ----------------------------------------------------------------------------------------------------
 

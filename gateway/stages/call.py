@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.errors import UpstreamError
 from gateway.gate import Destination, Gate, Released
-from gateway.types import Answer, Attempt, Decision, Exchange, Inbound, Model, Outcome, Signals
+from gateway.types import Answer, Aside, Attempt, Decision, Exchange, Inbound, Model, Outcome, Signals
 from gateway.upstreams.base import Call, Upstream
 from gateway.upstreams.passing import EVERYONES
 
@@ -50,9 +50,9 @@ def _plain(parts: list[object]) -> object:
     return only["text"] if isinstance(only, dict) and only.keys() == {"type", "text"} else parts
 
 
-def begin(exchange: Exchange, model: Model, released: Released[Call]) -> Attempt:
+def begin(exchange: Exchange, model: Model, aside: Aside | None = None) -> Attempt:
     """Book an attempt before it is made, so that an aborted one is in the story too."""
-    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, aside=released.value.aside)
+    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, aside=aside or Aside())
     exchange.attempts.append(attempt)
     return attempt
 
