@@ -28,6 +28,7 @@ from gateway.ledger.erasure import Erasures
 from gateway.ledger.keys import REFRESH_S, KeyRing
 from gateway.ledger.policies import remember
 from gateway.ledger.store import Ledger, open_engine
+from gateway.opinions import Opinions
 from gateway.pipeline import Pipeline
 from gateway.policy.live import LivePolicy, Refusal
 from gateway.policy.rules import Policy
@@ -332,6 +333,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         heard=health.heard,
         conversations=conversations,
         shadows=shadows,
+        opinions=Opinions(models=catalogue, upstreams=upstreams, gate=gate, heard=health.heard),
     )
     state = _State(parts)
     embedding = Embedding(

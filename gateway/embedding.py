@@ -53,7 +53,7 @@ class Embedding:
                 "Name one in that zone, or add it to cauce.yaml."
             )
         model = self._models[decision.ladder[0]]
-        released = open_door(inbound, model, gate=self._gate, signals=signals, decision=decision, logprobs=False)
+        released = open_door(inbound, model, gate=self._gate, signals=signals, decision=decision, logprobs=0)
         attempt = begin(exchange, model, released.value.aside)
         try:
             answer = await self._embedders[model.id].embed(released)

@@ -14,8 +14,10 @@ from typing import Protocol
 
 from gateway.cache.conversations import Conversations
 from gateway.cache.store import Kept
+from gateway.drafts import with_draft
 from gateway.errors import CauceError, NothingAllowed, UpstreamError, UpstreamRejected
 from gateway.gate import Gate, Released
+from gateway.opinions import Opinions, asks
 from gateway.policy.decide import decide
 from gateway.policy.rules import Policy
 from gateway.shadows import Shadows
@@ -103,6 +105,8 @@ class Pipeline:
         heard: Callable[[Model, UpstreamError | None], None],
         conversations: Conversations | None = None,
         shadows: Shadows | None = None,
+        opinions: Opinions | None = None,
+        checker: Callable[[str, str], float | None] | None = None,
     ) -> None:
         self._classifier = classifier
         self._policy = policy
@@ -116,6 +120,8 @@ class Pipeline:
         self._heard = heard
         self._conversations = conversations
         self._shadows = shadows
+        self._opinions = opinions
+        self._checker = checker
 
     async def run(self, inbound: Inbound, exchange: Exchange) -> Reply:
         """Answer a request, or raise `CauceError`. A whole reply is recorded on return, a stream at its end."""
@@ -126,7 +132,7 @@ class Pipeline:
             return await self._replay(kept, exchange)
         if not decision.ladder:
             raise _nothing_allowed(decision)
-        question = Question(inbound, signals, self._language)
+        question = Question(inbound, signals, self._language, self._checker)
         if inbound.stream:
             opened = await self._climb_streamed(question, decision, exchange)
             return Streamed(self._relay(opened, key, question, decision, exchange))
@@ -179,7 +185,7 @@ class Pipeline:
         draft: tuple[Answer, Attempt] | None = None
         failure: UpstreamError | None = None
         checks = decision.route.checks
-        logprobs = wants_logprobs(checks, question.inbound)
+        logprobs = wants_logprobs(checks, question)
         for name in decision.ladder:
             upstream, released, attempt = self._open(name, question, decision, exchange, logprobs=logprobs)
             try:
@@ -194,14 +200,30 @@ class Pipeline:
             attempt.usage = answer.usage or _counted(answer, question)
             draft = answer, attempt
             attempt.verdict = verify(answer, question, checks) if checks else ACCEPTED
+            if attempt.verdict.accepted and name != decision.ladder[-1]:
+                attempt.verdict = await self._asked(answer, attempt, question, decision, exchange)
             if attempt.verdict.accepted:
                 break
+            question = self._with_draft(question, answer, attempt, decision)
         if draft is not None:
             return draft
         raise failure or _nothing_allowed(decision)
 
+    async def _asked(
+        self, answer: Answer, attempt: Attempt, question: Question, decision: Decision, exchange: Exchange
+    ) -> Verdict:
+        """What the route's checks that make calls say; the verdict as it is where it has none."""
+        if self._opinions is None or not asks(decision):
+            return attempt.verdict
+        return await self._opinions.ask(answer, attempt, question, decision, exchange)
+
+    @staticmethod
+    def _with_draft(question: Question, answer: Answer, attempt: Attempt, decision: Decision) -> Question:
+        """The question with the answer that was turned down, for the next rung, where the route says so."""
+        return with_draft(question, answer, attempt.verdict) if decision.route.draft else question
+
     def _open(
-        self, name: str, question: Question, decision: Decision, exchange: Exchange, *, logprobs: bool = False
+        self, name: str, question: Question, decision: Decision, exchange: Exchange, *, logprobs: int = 0
     ) -> tuple[Upstream, Released[Call], Attempt]:
         """One rung's upstream, the request released to it, and the attempt booked for it."""
         model = self._models[name]
@@ -241,8 +263,11 @@ class Pipeline:
                 attempt.first_token_seconds = time.monotonic() - attempt.began
                 draft = opened
                 attempt.verdict = _judge(opened, mode, question, decision)
+                if attempt.verdict.accepted and mode is Mode.BUFFERED and name != last:
+                    attempt.verdict = await self._asked(_heard_so_far(opened), attempt, question, decision, exchange)
                 if attempt.verdict.accepted:
                     break
+                question = self._with_draft(question, _heard_so_far(opened), attempt, decision)
             chosen = draft
         finally:
             for opened in begun:
@@ -346,10 +371,16 @@ def _judge(opened: _Opened, mode: Mode, question: Question, decision: Decision) 
     relay, checks = opened.relay, decision.route.checks
     if not checks or mode is Mode.STREAMED:
         return ACCEPTED
-    answer = Answer(b"", relay.text, relay.finish_reason or "stop", relay.usage, relay.tool_calls)
+    answer = _heard_so_far(opened)
     if relay.done:
         return verify(answer, question, checks)
     return verify_early(answer, question, checks)
+
+
+def _heard_so_far(opened: _Opened) -> Answer:
+    """What a stream has said, as an answer."""
+    relay = opened.relay
+    return Answer(b"", relay.text, relay.finish_reason or "stop", relay.usage, relay.tool_calls)
 
 
 def _usage(opened: _Opened, question: Question) -> Usage | None:

@@ -51,7 +51,7 @@ class Shadows:
 
     def cast(self, question: Question, decision: Decision, exchange: Exchange) -> None:
         """Send the copy that the decision asks for, to the first model that has not answered; do not wait for it."""
-        asked = {attempt.model.id for attempt in exchange.attempts}
+        asked = {attempt.model.id for attempt in exchange.attempts if not attempt.verifies}
         name = next((name for name in decision.shadow if name not in asked), None)
         if name is None:
             return
@@ -78,7 +78,7 @@ class Shadows:
                 gate=self._gate,
                 signals=question.signals,
                 decision=decision,
-                logprobs=wants_logprobs(checks, copy),
+                logprobs=wants_logprobs(checks, question),
             )
         except GateRefused:
             return  # the gate has counted it, and no call was made

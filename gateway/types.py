@@ -284,8 +284,18 @@ class Guarantee:
 class Check:
     """One verifier that a route asks for, with its threshold where it has one."""
 
-    name: str  # finish, empty, language, json, confidence
+    name: str  # one of `policy/vocabulary.py`
     threshold: float = 0.0
+    model: str = ""  # whom `judge` and `samples` ask: a model's name or a kind; none: the model that answered
+    times: int = 0  # how many further answers `samples` asks for
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyBudget:
+    """What the checks of one request that ask other models may use, all together. Beyond it the answer is accepted."""
+
+    tokens: int = 4_000  # of prompts and answers
+    ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +308,8 @@ class Route:
     mode: Mode | None = None  # None: windowed for a stream with checks, streamed without, buffered for a whole
     cache: bool = True
     transform: str = ""  # `pseudonymise`: what may not leave as it is goes with placeholders, where a guarantee says so
+    verify_budget: VerifyBudget = VerifyBudget()
+    draft: bool = False  # whether a rung is shown the answer that was turned down before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +336,7 @@ class Decision:
     sticky: bool = False  # it goes on where an earlier turn of the conversation was moved
     holds: bool = False  # the rule is sticky: a large model's answer keeps the conversation
     masked: Zone | None = None  # beyond the ceiling: the farthest zone that the text may enter pseudonymised
+    asked: tuple[tuple[str, ...], ...] = ()  # for each check of the route: model ids that it may ask, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +371,8 @@ class Answer:
     usage: Usage | None = None
     tool_calls: int = 0
     mean_logprob: float | None = None
+    tail_logprob: float | None = None  # the mean of the least likely tenth of its tokens
+    margin: float | None = None  # how much likelier its tokens were than the best other one, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +382,7 @@ class Verdict:
     accepted: bool
     check: str = ""
     reason: str = ""
+    passed: tuple[str, ...] = ()  # the checks that had nothing against it
 
 
 ACCEPTED = Verdict(accepted=True)
@@ -398,6 +414,8 @@ class Attempt:
     began: float = field(default_factory=time.monotonic)  # durations are counted from here: no clock change bends them
     transform: str = ""  # what was done to the text before this call: `pseudonymised`
     aside: Aside = field(default_factory=Aside)
+    verifies: str = ""  # `judge` or `sample`: a call that a check made, nobody was sent its answer
+    opinions: tuple[tuple[str, str], ...] = ()  # what each check that asks came to, for the metrics
 
 
 @dataclass(slots=True)

@@ -71,6 +71,24 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "Cascade",
+        (
+            Panel(
+                "Escalations, share of the requests",
+                "percentunit",
+                (
+                    (
+                        f"sum by (route) (rate(cauce_escalations_total{_PER})) / "
+                        f"sum by (route) (rate(cauce_requests_total{_PER}))",
+                        "{{route}}",
+                    ),
+                ),
+            ),
+            Panel("Verdicts by check", "reqps", (_rate("cauce_verdicts_total", "check", "verdict"),)),
+            Panel("Wasted tokens", "short", (_rate("cauce_wasted_tokens_total", "model", "why"),)),
+        ),
+    ),
+    (
         "Money",
         (
             Panel(

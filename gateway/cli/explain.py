@@ -252,6 +252,7 @@ _SAID: dict[Language, dict[str, str]] = {
         "rule": "rule",
         "ladder": "Ladder",
         "nobody": "no model may answer",
+        "turns_down": "Turns down",
         "zone": "Zone",
         "ceiling": "may go as far as",
         "skipped": "Left out",
@@ -277,6 +278,7 @@ _SAID: dict[Language, dict[str, str]] = {
         "rule": "regla",
         "ladder": "Escalera",
         "nobody": "ningún modelo puede responder",
+        "turns_down": "Rechaza",
         "zone": "Zona",
         "ceiling": "puede llegar hasta",
         "skipped": "Descartado",
@@ -316,6 +318,8 @@ def show(told: Mapping[str, Any], console: Console, language: Language) -> None:
     console.print(Text(f"{said['zone']}: {decision['zone']} ({said['ceiling']} {decision['ceiling']})"))
     if decision["transform"]:
         console.print(Text(said["transform"].format(zone=decision["ceiling"])))
+    for check in told["checks"]:
+        console.print(Text(f"{said['turns_down']}: {check}"))
     if decision["sticky"]:
         console.print(Text(said["sticky"]))
     if decision["shadow"]:

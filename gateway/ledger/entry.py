@@ -15,6 +15,7 @@ from gateway.ledger.prices import NEVER_BILLED, PriceBook
 from gateway.types import Attempt, Exchange, Model, Signals, Usage
 
 SHADOW: Final = "shadow"
+VERIFYING: Final = ("judge", "sample")  # calls that a check made
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class AttemptEntry:
     upstream_model: str
     provider: str
     zone: str
-    kind: str  # the model's, or `shadow`: a copy for comparison, whose answer nobody was sent
+    kind: str  # the model's; `shadow`: a copy for comparison; `judge`, `sample`: a check's call. Nobody was sent those
     outcome: str
     rejected_by: str  # the check that turned its answer down
     started_us: int
@@ -133,7 +134,7 @@ def answering_model(exchange: Exchange) -> Model | None:
     """Whose answer is sent: the cache's, or the accepted attempt's, else the last one's that answered."""
     if exchange.cached_model is not None:
         return exchange.cached_model
-    answered = [attempt for attempt in exchange.attempts if attempt.outcome in {"ok", "aborted"}]
+    answered = [a for a in exchange.attempts if a.outcome in {"ok", "aborted"} and not a.verifies]
     if not answered:
         return None
     return next((attempt.model for attempt in answered if attempt.verdict.accepted), answered[-1].model)
@@ -161,7 +162,7 @@ def attempt_entry(
         model.model,
         model.provider,
         model.zone.label,
-        SHADOW if attempt.shadow else model.kind,
+        attempt.verifies or (SHADOW if attempt.shadow else model.kind),
         attempt.outcome,
         attempt.verdict.check,
         attempt.started_ns // 1000,
@@ -220,7 +221,7 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
         exchange.status,
         exchange.code,
         str(exchange.cache),
-        int(len({attempt.model for attempt in attempts}) > 1),
+        int(len({attempt.model for attempt in attempts if attempt.kind not in VERIFYING}) > 1),
         _known(attempts, "prompt_tokens"),
         _known(attempts, "cached_tokens"),
         _known(attempts, "completion_tokens"),
@@ -282,7 +283,8 @@ def _sent_usage(exchange: Exchange, model: Model | None) -> Usage | None:
     """The tokens of the answer that was sent: what the baseline is priced by."""
     if exchange.cached_model is not None:
         return exchange.cached_usage
-    sent = [a for a in exchange.attempts if model is not None and a.model is model and a.usage is not None]
+    own = [a for a in exchange.attempts if model is not None and a.model is model and not a.verifies]
+    sent = [a for a in own if a.usage is not None]
     return sent[-1].usage if sent else None
 
 

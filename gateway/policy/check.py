@@ -224,7 +224,7 @@ class _Path:
     nodes: tuple[Node, ...]
     where: Place
     requested: str = AUTO
-    part: str = "rung"  # or canary, or shadow
+    part: str = "rung"  # or canary, or shadow, or a check that asks: judge, samples
 
     @property
     def rule(self) -> str:
@@ -385,6 +385,14 @@ class _Proving:
             self._error(where, "guarantee_unmeetable", message)
 
     def _paths(self) -> Iterable[_Path]:
+        """Every way that a text can go: the ladders, and whom the checks of each of their routes ask."""
+        for path in self._ladders():
+            yield path
+            for check in path.route.checks:
+                if check.model:
+                    yield dataclasses.replace(path, route=Route(path.route.name, (check.model,)), part=check.name)
+
+    def _ladders(self) -> Iterable[_Path]:
         policy, node = self._policy, self._space.node
         for number, rule in enumerate(policy.rules):
             where, said = self._loaded.place(f"rules.{rule.name}"), f"rule {rule.name!r}"
@@ -433,6 +441,12 @@ class _Proving:
             for number, rung in enumerate(route.rungs)
         ]
         rungs += [(f"rules.{r.name}.shadow", f"rule {r.name}: shadow", r.shadow.rung) for r in policy.rules if r.shadow]
+        rungs += [
+            (f"routes.{route.name}.verify.{number}", f"route {route.name}: {check.name}", check.model)
+            for route in policy.routes.values()
+            for number, check in enumerate(route.checks)
+            if check.model
+        ]
         for where, what, rung in rungs:
             if not rung_models(rung, self._models):
                 self._note(place(where), "empty_kind", f"{what}: no model of kind {rung} is configured")
@@ -491,6 +505,8 @@ def _fits(model: Model) -> Condition:
 def _example(signals: Signals, path: _Path, model: Model) -> dict[str, Any]:
     asked = {} if path.requested == AUTO else {"requested": path.requested}
     way = {"shadow": path.route.rungs[0]} if path.part == "shadow" else {"route": path.route.name}
+    if path.part in {"judge", "samples"}:
+        way[path.part] = path.route.rungs[0]
     went = {"rule": path.rule, **way, "model": model.id, "zone": model.zone.label}
     return {**unusual(signals, always=("data",)), **asked, **went}
 
@@ -503,6 +519,8 @@ def _said_broken(path: _Path, kept: Kept, rung: str, model: Model, example: Mapp
         "rung": f"rung {named} of route {path.route.name!r}",
         "canary": f"rung {named} of its canary {path.route.name!r}",
         "shadow": f"its shadow {named}",
+        "judge": f"the judge {named} of route {path.route.name!r}",
+        "samples": f"{named}, which `samples` of route {path.route.name!r} asks,",
     }[path.part]
     masks = guarantee.unless and path.part != "shadow" and not path.route.transform
     more = f", or let route {path.route.name!r} pseudonymise (`transform: pseudonymise`)" if masks else ""

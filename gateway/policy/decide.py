@@ -34,8 +34,9 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
         masked = _masked(pinned, signals, limit, policy)
         ladder, skipped = _ladder(pinned.rungs, signals, masked or limit, models)
         return Decision(
-            PINNED, pinned, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped), masked=masked
-        )
+            PINNED, pinned, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped),
+            masked=masked, asked=_asked(pinned, signals, limit, models),
+        )  # fmt: skip
     rule = _first(signals, policy)
     name, route, sticky = (rule.name, rule.route, rule.sticky) if rule else (DEFAULT, policy.default, policy.sticky)
     canary = _drawn(rule, signals.draw) if rule and rule.canaries else None
@@ -51,8 +52,17 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
         shadow, _ = _ladder((rule.shadow.rung,), signals, limit, models)
     return Decision(
         name, route, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped),
-        canary is not None, tuple(shadow), held, sticky, masked,
+        canary is not None, tuple(shadow), held, sticky, masked, _asked(route, signals, limit, models),
     )  # fmt: skip
+
+
+def _asked(route: Route, signals: Signals, limit: Zone, models: Mapping[str, Model]) -> tuple[tuple[str, ...], ...]:
+    """For each check of a route, the models that it may ask: they see the text as it is, so inside the ceiling."""
+    if not any(check.model for check in route.checks):
+        return ()
+    return tuple(
+        tuple(_ladder((check.model,), signals, limit, models)[0]) if check.model else () for check in route.checks
+    )
 
 
 def limit_of(signals: Signals, policy: Policy, *, pseudonymised: bool = False) -> Zone:

@@ -200,6 +200,12 @@ def unknown_rungs(loaded: Loaded, models: Mapping[str, Model]) -> list[Problem]:
         for rule in policy.rules
         if rule.shadow is not None
     ]
+    rungs += [
+        (f"routes.{route.name}.verify.{number}", f"route {route.name}: {check.name}", check.model)
+        for route in policy.routes.values()
+        for number, check in enumerate(route.checks)
+        if check.model
+    ]
     found = [(where, f"{what}: {wrong}") for where, what, rung in rungs if (wrong := known.wrong_rung(rung))]
     found += [
         (f"aliases.{alias}", f"alias {alias}: {wrong}")

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.policy.vocabulary import EVERY
-from gateway.types import DataClass, Guarantee, Route, Signals
+from gateway.types import Check, DataClass, Guarantee, Route, Signals, VerifyBudget
 
 Test = Callable[[Signals], bool]
 
@@ -278,9 +278,21 @@ def _rule_content(one: Rule) -> list[object]:
 
 
 def _route_content(route: Route) -> list[object]:
-    checks = [[check.name, check.threshold] for check in route.checks]
-    said = [list(route.rungs), checks, route.mode and route.mode.value, route.cache]
-    return [*said, route.transform] if route.transform else said
+    checks = [_check_content(check) for check in route.checks]
+    said: list[object] = [list(route.rungs), checks, route.mode and route.mode.value, route.cache]
+    # What most routes do not say is left out: their revision stays what it was before it could be said.
+    if route.transform:
+        said.append(route.transform)
+    more = [route.draft, route.verify_budget.tokens, route.verify_budget.ms]
+    return said if more == [False, *_USUAL_BUDGET] else [*said, more]
+
+
+_USUAL_BUDGET: Final = (VerifyBudget().tokens, VerifyBudget().ms)
+
+
+def _check_content(check: Check) -> list[object]:
+    asked = [check.model, check.times] if check.model or check.times else []
+    return [check.name, check.threshold, *asked]
 
 
 def condition_content(condition: Condition) -> list[object]:

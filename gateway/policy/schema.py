@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.policy.verifiers import CHECKS, MOST_SAMPLES, CheckKind, Takes
 from gateway.policy.vocabulary import (
     CALLER_FIELDS,
-    CHECKS,
     EXCEPTIONS,
     OPERATING_POINTS,
     OVERLAY_FIELDS,
@@ -107,13 +107,21 @@ def _route() -> dict[str, Any]:
         "type": "string",
         "description": "A model's name, or a kind: slm, llm; llm@eu: those in that zone or nearer.",
     }
-    named = [name for name, takes_threshold in CHECKS.items() if not takes_threshold]
-    measured = {name: {"type": "number", "minimum": 0, "maximum": 1} for name, takes in CHECKS.items() if takes}
-    check = {"anyOf": [{"enum": named}, {"type": "object", "additionalProperties": False, "properties": measured}]}
+    budget = {
+        "tokens": {"type": "integer", "minimum": 1, "description": "Of prompts and answers together."},
+        "ms": {"type": "integer", "minimum": 1, "description": "Milliseconds."},
+    }
     return _object(
         {
             "try": {"anyOf": [rung, {"type": "array", "minItems": 1, "uniqueItems": True, "items": rung}]},
-            "verify": _list(check, "Checks of an answer; one that fails moves to the next rung."),
+            "verify": _list(_check(), "Checks of an answer; one that fails moves to the next rung."),
+            "verify_budget": _object(
+                budget, [], "What judge and samples of one request may use; beyond it the answer is accepted."
+            ),
+            "draft": {
+                "type": "boolean",
+                "description": "Whether the next rung is shown the answer that was turned down; default false.",
+            },
             "mode": {"enum": [mode.value for mode in Mode], "description": "How a stream is sent."},
             "cache": {"type": "boolean", "description": "Whether answers may be kept; default true."},
             "transform": {
@@ -124,6 +132,26 @@ def _route() -> dict[str, Any]:
         ["try"],
         "A ladder: the models to try in order.",
     )
+
+
+def _check() -> dict[str, Any]:
+    """A name, or a name with what it takes."""
+    plain = [name for name, kind in CHECKS.items() if kind.takes in {Takes.NOTHING, Takes.USUAL}]
+    measured = {name: _takes(kind) for name, kind in CHECKS.items() if kind.takes is not Takes.NOTHING}
+    return {"anyOf": [{"enum": plain}, {"type": "object", "additionalProperties": False, "properties": measured}]}
+
+
+def _takes(kind: CheckKind) -> dict[str, Any]:
+    number = {"type": "number", "minimum": 0, "maximum": 1}
+    model = {"type": "string", "description": "A model's name, or a kind: slm, llm, llm@eu."}
+    described = {"description": f"Turns down {kind.help}."}
+    if kind.takes is Takes.JUDGE:
+        return described | {"anyOf": [model, _object({"model": model, "at_least": number}, ["model"], "Who judges.")]}
+    if kind.takes is Takes.SAMPLES:
+        times = {"type": "integer", "minimum": 1, "maximum": MOST_SAMPLES}
+        more = {"times": times, "agree": number, "model": model}
+        return described | {"anyOf": [times, _object(more, ["times"], "How many, and who gives them.")]}
+    return described | number
 
 
 def _rule() -> dict[str, Any]:

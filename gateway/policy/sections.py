@@ -14,9 +14,10 @@ from gateway.policy.conditions import read_callers, read_when
 from gateway.policy.documents import Document
 from gateway.policy.problems import listed, near
 from gateway.policy.rules import AUTO, DEFAULT, PINNED, AllOf, Canary, Condition, Rule, Shadow, rule
-from gateway.policy.source import Place, choice, entries, fields, flag, items, place, scalar, shown
-from gateway.policy.vocabulary import CHECKS, EXCEPTIONS, KINDS_OF_MODEL, OPERATING_POINTS, TRANSFORMS
-from gateway.types import Check, DataClass, Guarantee, Mode, Route, Zone
+from gateway.policy.source import Place, choice, entries, fields, flag, items, place, scalar
+from gateway.policy.verifiers import Verifying
+from gateway.policy.vocabulary import EXCEPTIONS, KINDS_OF_MODEL, OPERATING_POINTS, TRANSFORMS
+from gateway.types import DataClass, Guarantee, Mode, Route, VerifyBudget, Zone
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHARE: Final = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?\s*%")
@@ -106,7 +107,8 @@ class Sections:
 
     def _route(self, name: str, node: Node) -> Route:
         source, what = self.source, f"route {name}"
-        given = fields(node, source, what=what, known=("try", "verify", "mode", "cache", "transform"))
+        known = ("try", "verify", "verify_budget", "draft", "mode", "cache", "transform")
+        given = fields(node, source, what=what, known=known)
         rungs: list[str] = []
         if "try" not in given:
             if isinstance(node, MappingNode):
@@ -126,46 +128,16 @@ class Sections:
                     continue
                 self._places[f"routes.{name}.{len(rungs)}"] = source.place(member)
                 rungs.append(rung)
-        checks = self._checks(given["verify"], what) if "verify" in given else ()
+        verifying = Verifying(source, what, self._places, name)
+        checks = verifying.checks(given["verify"]) if "verify" in given else ()
+        budget = verifying.budget(given["verify_budget"]) if "verify_budget" in given else VerifyBudget()
+        draft = flag(given["draft"], source, what=f"{what}: draft") if "draft" in given else False
         mode = choice(given["mode"], source, what=f"{what}: mode", known=tuple(Mode)) if "mode" in given else None
         cache = flag(given["cache"], source, what=f"{what}: cache") if "cache" in given else True
         transform = given.get("transform")
         named = choice(transform, source, what=f"{what}: transform", known=TRANSFORMS) if transform else None
-        return Route(name, tuple(rungs), checks, Mode(mode) if mode else None, cache is not False, named or "")
-
-    def _checks(self, node: Node, what: str) -> tuple[Check, ...]:
-        checks = []
-        for member in items(node, self.source, what=f"{what}: verify"):
-            if isinstance(member, MappingNode):
-                pairs = entries(member, self.source, what=f"{what}: verify")
-                checks += [check for pair in pairs if (check := self._check(*pair, what=what))]
-            elif (name := scalar(member, self.source, what=f"{what}: verify")) is not None and (
-                check := self._check(name, member, None, what=what)
-            ):
-                checks.append(check)
-        return tuple(checks)
-
-    def _check(self, name: str, node: Node, value: Node | None, *, what: str) -> Check | None:
-        if name not in CHECKS:
-            hint = near(name, CHECKS) or f" The checks are {', '.join(CHECKS)}."
-            self.source.add(node, "unknown_check", f"{what}: there is no check {name!r}.{hint}")
-            return None
-        if not CHECKS[name]:
-            if value is not None:
-                self.source.add(value, "value", f"{what}: check {name!r} takes no value: write `- {name}`")
-            return Check(name)
-        if value is None:
-            self.source.add(node, "value", f"{what}: check {name!r} takes a threshold from 0 to 1: `{{{name}: 0.6}}`")
-            return None
-        text = scalar(value, self.source, what=f"{what}: {name}")
-        try:
-            threshold = float(text or "")
-        except ValueError:
-            threshold = -1
-        if not 0 <= threshold <= 1:
-            self.source.add(value, "range", f"{what}: {name}: expected a threshold from 0 to 1, found {shown(value)}")
-            return None
-        return Check(name, threshold)
+        sent = Mode(mode) if mode else None
+        return Route(name, tuple(rungs), checks, sent, cache is not False, named or "", budget, draft is True)
 
     # --- rules ------------------------------------------------------------------------------------------------------
 

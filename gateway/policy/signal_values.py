@@ -18,7 +18,7 @@ from gateway.policy.vocabulary import CALLER_FIELDS, EVERY, Form, Signal
 from gateway.types import Caller, Cloud, DataClass, Signals
 
 # What a counter-example says besides its signals.
-NOT_SIGNALS: Final = ("rule", "route", "model", "zone", "requested", "shadow")
+NOT_SIGNALS: Final = ("rule", "route", "model", "zone", "requested", "shadow", "judge", "samples")
 
 
 def as_values(signals: Signals) -> dict[str, Any]:

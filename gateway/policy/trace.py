@@ -25,6 +25,7 @@ from gateway.policy.rules import (
     reader,
 )
 from gateway.policy.signal_values import as_values
+from gateway.policy.verifiers import said_check
 from gateway.signals.taxonomy import GROUNDS, Ground, found
 from gateway.types import DataClass, Decision, Model, Signals
 
@@ -197,6 +198,7 @@ def explained(  # noqa: PLR0913 - the decision and what it was made of, each nam
         "requested": requested or AUTO,
         "signals": as_values(signals),
         "decision": decision_values(decision, models),
+        "checks": [said_check(check, language) for check in decision.route.checks],
         "tried": [{"rule": item.rule, "matched": item.matched, "why": item.why} for item in tried],
         "kinds": [_ground(GROUNDS[kind], language) for kind in found(signals)],
         "findings": [

@@ -1,7 +1,7 @@
 """What a policy may talk about: every signal with the values that it can take.
 
 Read by the loader (is this a signal, can it have this value?), the proof (which values are there to go through?) and
-the JSON Schema. Names of tasks, domains, checks and kinds are those of the stages that give them; a test holds them
+the JSON Schema. Names of tasks, domains and kinds are those of the stages that give them; a test holds them
 together.
 """
 
@@ -56,8 +56,6 @@ MODALITIES: Final = ("text", "image", "audio", "file")
 CALLER_FIELDS: Final = ("key", "team", "app", "tags")
 OVERLAY_FIELDS: Final = CALLER_FIELDS[:-1]  # not tags: whoever sends a request can set them
 KINDS_OF_MODEL: Final = ("slm", "llm")
-# A check's name and whether it takes a threshold between 0 and 1.
-CHECKS: Final = {"finish": False, "language": False, "json": False, "confidence": True}
 OPERATING_POINTS: Final = ("balanced", "strict")
 TRANSFORMS: Final = ("pseudonymise",)
 EXCEPTIONS: Final = ("pseudonymised",)  # what a guarantee on personal data may say after `unless`

@@ -14,7 +14,7 @@ from gateway.upstreams.passing import EVERYONES
 
 
 def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
-    inbound: Inbound, model: Model, *, gate: Gate, signals: Signals, decision: Decision, logprobs: bool
+    inbound: Inbound, model: Model, *, gate: Gate, signals: Signals, decision: Decision, logprobs: int
 ) -> Released[Call]:
     """The caller's body, released to one model; raises `GateRefused`."""
     unknown = inbound.hints - model.hints

@@ -62,6 +62,7 @@ class LedgerRecorder:
         attempts = attempt_entries(exchange, self._prices, self._footprint)
         entry = entry_of(exchange, attempts, self._prices)
         self._metrics.observe(entry, attempts)
+        self._metrics.observe_verdicts(exchange.attempts)
         if _log.isEnabledFor(logging.INFO):
             _log.info(entry.outcome, extra=fields(**_line(entry)))
         written = self._ledger.append(entry, attempts, record_of(exchange, entry, attempts))

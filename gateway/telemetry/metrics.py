@@ -5,16 +5,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.gate import Destination
-from gateway.ledger.entry import SHADOW, AttemptEntry, Entry
-from gateway.types import DataClass, Zone
+from gateway.ledger.entry import SHADOW, VERIFYING, AttemptEntry, Entry
+from gateway.types import Attempt, DataClass, Zone
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1)
+
+
+TURNED_DOWN: Final = "turned_down"
+VERIFIED: Final = "verifying"
+
+
+def wasted(attempt: AttemptEntry, sent_from: str) -> str:
+    """Why an attempt's tokens brought the client nothing; nothing where they did, or where it failed by itself."""
+    if attempt.kind in VERIFYING:
+        return VERIFIED
+    return TURNED_DOWN if attempt.rejected_by and attempt.model != sent_from else ""
 
 
 class Metrics:
@@ -76,6 +88,22 @@ class Metrics:
         self.verdicts = Counter(
             "cauce_rejected_answers", "Answers turned down, by model and check.", ["model", "check"], registry=r
         )
+        self.checked = Counter(
+            "cauce_verdicts",
+            "What each check said of an answer: passed or turned_down; of those that ask a model also no_model, "
+            "over_budget and failed, after which the answer counts as accepted.",
+            ["check", "verdict"],
+            registry=r,
+        )
+        self.escalated = Counter(
+            "cauce_escalations", "Requests that more than one model was asked to answer.", ["route"], registry=r
+        )
+        self.wasted = Counter(
+            "cauce_wasted_tokens",
+            "Tokens of answers that were turned down and not sent, and of the calls that checks made.",
+            ["model", "why"],
+            registry=r,
+        )
         self.refusals = Counter(
             "cauce_gate_refusals",
             "Times the gate let nothing out, by data class and zone.",
@@ -131,8 +159,24 @@ class Metrics:
         if entry.baseline_nano_usd:
             self._child(self.saved, route).inc(entry.baseline_nano_usd / 1e9)
         self._child(self.cache, entry.cache).inc()
+        if entry.escalated:
+            self._child(self.escalated, route).inc()
         for attempt in attempts:
             self._observe_attempt(attempt)
+            if why := wasted(attempt, entry.model):
+                tokens = (attempt.prompt_tokens or 0) + (attempt.completion_tokens or 0)
+                self._child(self.wasted, attempt.model, why).inc(tokens)
+
+    def observe_verdicts(self, attempts: Iterable[Attempt]) -> None:
+        """Count what the checks said of each answer of a request."""
+        for attempt in attempts:
+            for check in attempt.verdict.passed:
+                self._child(self.checked, check, "passed").inc()
+            for check, came in attempt.opinions:
+                self._child(self.checked, check, came).inc()
+            asked = {check for check, _ in attempt.opinions}
+            if attempt.verdict.check and attempt.verdict.check not in asked:
+                self._child(self.checked, attempt.verdict.check, "turned_down").inc()
 
     def observe_shadow(self, route: str, attempt: AttemptEntry) -> None:
         """Count the call of one copy: a call like any other, whose cost is told apart from the answers'."""

@@ -19,14 +19,15 @@ class Call:
     """What one upstream is asked.
 
     `body` is the caller's own chat-completion body, unknown fields included: the adapter sets `model` and the stream
-    options, and changes nothing else. `logprobs` asks for token log-probabilities that the caller did not ask for.
-    `headers` are the caller's that this model gets. In `aside` the adapter says what stands in no body.
+    options, and changes nothing else. `logprobs` asks for token log-probabilities that the caller did not ask for: 1 of
+    the chosen tokens, 2 of the best other ones too. `headers` are the caller's that this model gets. In `aside` the
+    adapter says what stands in no body.
     """
 
     request_id: str
     body: Mapping[str, object]
     stream: bool
-    logprobs: bool = False
+    logprobs: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     aside: Aside = field(default_factory=Aside)
 

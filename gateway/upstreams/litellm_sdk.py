@@ -125,7 +125,7 @@ class LiteLLMUpstream:
             wire.close()
         if not wire.gave_reason:
             raise broken(self.model, "sent something that is no answer")
-        return read_answer(self.model, orjson.dumps(shaped), shaped, hide_logprobs=call.value.logprobs)
+        return read_answer(self.model, orjson.dumps(shaped), shaped, hide_logprobs=bool(call.value.logprobs))
 
     async def stream(self, call: Released[Call]) -> AsyncIterator[bytes]:
         """Its chunks as events in the chat-completion shape, with usage and `[DONE]` at the end."""
@@ -185,6 +185,8 @@ class LiteLLMUpstream:
             )
         if call.logprobs:
             body["logprobs"] = True
+        if call.logprobs > 1:
+            body["top_logprobs"] = 2
         return {**copy.deepcopy(body), **self._fixed}  # its translations change what they are given
 
     def _translated(self, error: Exception, wire: Wire, *, streamed: bool) -> UpstreamError:

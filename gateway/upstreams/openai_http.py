@@ -21,6 +21,7 @@ from gateway.sse import Aligner, events, has_done, payload, read_usage
 from gateway.types import Answer, Model
 from gateway.upstreams.base import Call, Health
 from gateway.upstreams.failures import broken, said
+from gateway.upstreams.logprobs import read_logprobs
 from gateway.upstreams.passing import given, taken
 from gateway.upstreams.pool import TRANSPORT_ERRORS, Deadline, Pool, error_body, read_whole, refused, translated
 from gateway.upstreams.slots import Slots
@@ -43,7 +44,7 @@ class OpenAIUpstream:
     async def complete(self, call: Released[Call]) -> Answer:
         """The whole answer, as the provider sent it."""
         raw = await self._whole(self._url, self._body(call.value), call.value)
-        return read_answer(self.model, raw, self._parsed(raw), hide_logprobs=call.value.logprobs)
+        return read_answer(self.model, raw, self._parsed(raw), hide_logprobs=bool(call.value.logprobs))
 
     async def embed(self, call: Released[Call]) -> Answer:
         """The vectors, as the provider sent them."""
@@ -150,6 +151,8 @@ class OpenAIUpstream:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         if call.logprobs:
             body["logprobs"] = True
+        if call.logprobs > 1:
+            body["top_logprobs"] = 2
         if self.model.provider == "openai" and "max_completion_tokens" not in body and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")  # its newer models refuse the older name
         return body
@@ -200,7 +203,7 @@ def read_answer(model: Model, raw: bytes, body: Any, *, hide_logprobs: bool) -> 
         message = choice["message"]
         content = message.get("content")
         tool_calls = len(message.get("tool_calls") or ()) + bool(message.get("function_call"))
-        mean_logprob = _mean_logprob(choice.get("logprobs"))
+        sureness = read_logprobs(choice.get("logprobs"))
         if hide_logprobs:
             for each in body["choices"]:
                 each.pop("logprobs", None)
@@ -213,7 +216,9 @@ def read_answer(model: Model, raw: bytes, body: Any, *, hide_logprobs: bool) -> 
         finish_reason=str(choice.get("finish_reason") or "stop"),
         usage=read_usage(body.get("usage"), body.get("service_tier")),
         tool_calls=tool_calls,
-        mean_logprob=mean_logprob,
+        mean_logprob=sureness.mean,
+        tail_logprob=sureness.tail,
+        margin=sureness.margin,
     )
 
 
@@ -238,12 +243,3 @@ def _is_vector(value: object) -> bool:
         except ValueError:
             return False
     return isinstance(value, list) and all(isinstance(number, float | int) for number in value)
-
-
-def _mean_logprob(logprobs: object) -> float | None:
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    if not isinstance(content, list):
-        return None
-    said_of = (token.get("logprob") for token in content if isinstance(token, dict))
-    values = [value for value in said_of if isinstance(value, float | int)]
-    return sum(values) / len(values) if values else None

@@ -66,7 +66,7 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
     if model is not None:
         headers += [
             (b"x-cauce-model", _latin(model.id)),
-            (b"x-cauce-escalated", b"true" if len({a.model.id for a in exchange.attempts}) > 1 else b"false"),
+            (b"x-cauce-escalated", b"true" if _escalated(exchange) else b"false"),
         ]
         if model.notice:
             headers.append((b"x-cauce-notice", _latin(model.notice)))
@@ -106,3 +106,8 @@ def usd(nano_usd: int | None) -> bytes:
 
 def _latin(text: str) -> bytes:
     return text.encode("ascii", "replace")
+
+
+def _escalated(exchange: Exchange) -> bool:
+    """Whether more than one model was tried; a judge or a sample tries none."""
+    return len({attempt.model.id for attempt in exchange.attempts if not attempt.verifies}) > 1

@@ -17,7 +17,8 @@ from gateway.policy.load import SHIPPED, parse_policy, read_policy
 from gateway.policy.problems import Problem
 from gateway.policy.rules import PINNED, Policy
 from gateway.policy.sections import RULE
-from gateway.policy.vocabulary import CALLER_FIELDS, CHECKS, DATA_KINDS, DOMAINS, EVERY, TASKS
+from gateway.policy.verifiers import CHECKS
+from gateway.policy.vocabulary import CALLER_FIELDS, DATA_KINDS, DOMAINS, EVERY, TASKS
 from gateway.types import DataClass, Guarantee, Model, Signals, Zone
 from tests.policy.builders import EURO, LARGE, SMALL, catalogue, with_rules
 

@@ -8,9 +8,11 @@ from ruamel.yaml import YAML
 
 from gateway.policy.load import SHIPPED, parse_policy
 from gateway.policy.schema import schema, schema_text
-from gateway.policy.vocabulary import CHECKS, DATA_KINDS, OPERATING_POINTS, SIGNALS
+from gateway.policy.verifiers import CHECKS
+from gateway.policy.vocabulary import DATA_KINDS, OPERATING_POINTS, SIGNALS
 from gateway.signals.privacy import OPERATING_POINTS as SCAN_POINTS
 from gateway.signals.taxonomy import Kind
+from gateway.stages.verify import ASKING
 from gateway.stages.verify import CHECKS as CHECKERS
 from gateway.types import Signals
 
@@ -121,7 +123,8 @@ def test_what_the_schema_refuses_the_loader_refuses(text: str) -> None:
 
 def test_the_vocabulary_is_that_of_the_stages() -> None:
     assert set(DATA_KINDS) == {kind.value for kind in Kind}
-    assert set(CHECKS) == set(CHECKERS)
+    assert {name for name, kind in CHECKS.items() if not kind.asks} == set(CHECKERS)
+    assert {name for name, kind in CHECKS.items() if kind.asks} == ASKING
 
 
 def test_the_operating_points_are_those_of_the_scan() -> None:

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.errors import CauceError, GateRefused
 from gateway.gate import Destination, Gate
 from gateway.ledger.entry import SHADOW
-from gateway.stages.verify import CHECKS
+from gateway.opinions import Came
+from gateway.stages.verify import ASKING, CHECKS
 from gateway.telemetry.metrics import Metrics
 from gateway.types import CacheState, DataClass, Outcome, Zone
 from tests.running import Running
@@ -28,8 +29,10 @@ CLOSED: dict[str, set[str]] = {
     "model": {"", *MODELS},
     "outcome": {*Outcome, *codes(), "in_force", SHADOW},
     "code": codes() | {"client_closed_request"},
-    "check": set(CHECKS),
+    "check": set(CHECKS) | ASKING,
     "kind": {"prompt", "completion"},
+    "verdict": set(Came),
+    "why": {"turned_down", "verifying"},
     "state": set(CacheState),
     "data_class": {data.label for data in DataClass},
     "zone": {"", *(zone.label for zone in Zone)},
