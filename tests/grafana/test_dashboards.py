@@ -23,7 +23,7 @@ from tests.running import free_port
 from tests.traffic import a_gateway, mixed
 
 ROOT = Path(__file__).parents[2]
-UNITS = {"reqps", "s", "short", "bytes", "currencyUSD"}  # Grafana's own names
+UNITS = {"reqps", "s", "short", "percentunit", "bytes", "currencyUSD"}  # Grafana's own names
 BOARDS = sorted(FOLDER.glob("*.json"))
 _ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
