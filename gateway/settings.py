@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from gateway.catalogue import limits
 from gateway.errors import ConfigError
 from gateway.types import EnergyFacts, Model, Timeouts, Zone
 
@@ -60,10 +61,12 @@ class ModelSettings(_Frozen):
     max_in_flight: int = Field(256, ge=1, description="calls at once; more wait in a short queue, then 503")
     weight: int = Field(1, ge=0, description="not used yet: its share among models of one kind")
     context_tokens: int | None = Field(
-        None, ge=1, description="longest prompt and answer; a longer prompt skips this model"
+        None, ge=1, description="longest prompt and answer, a longer prompt skips this model; none: the catalogue's"
     )
-    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = Field(("text",), description="what it can read")
-    tools: bool = Field(True, description="whether it takes tools")
+    modalities: tuple[Literal["text", "image", "audio", "file"], ...] | None = Field(
+        None, description="what it can read; none: the catalogue's, else text"
+    )
+    tools: bool | None = Field(None, description="whether it takes tools; none: the catalogue's, else true")
     notice: str = Field("", description="sent to the caller in x-cauce-notice")
     options: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
         default_factory=dict, description="the provider's own settings: region, project_id, ..."
@@ -152,7 +155,8 @@ class Settings(_Frozen):
 
 
 def as_model(name: str, entry: ModelSettings) -> Model:
-    """One configured model in the vocabulary of `types.py`."""
+    """One configured model in the vocabulary of `types.py`; what it does not say of its limits, the catalogue says."""
+    known = limits(entry.model)
     return Model(
         id=name,
         provider=entry.provider,
@@ -164,9 +168,9 @@ def as_model(name: str, entry: ModelSettings) -> Model:
         timeouts=Timeouts(**entry.timeouts.model_dump()),
         max_in_flight=entry.max_in_flight,
         weight=entry.weight,
-        context_tokens=entry.context_tokens,
-        modalities=frozenset(entry.modalities) | {"text"},
-        tools=entry.tools,
+        context_tokens=entry.context_tokens or known.context_tokens,
+        modalities=known.modalities if entry.modalities is None else frozenset(entry.modalities) | {"text"},
+        tools=known.tools if entry.tools is None else entry.tools,
         notice=entry.notice,
         options=entry.options,
         energy=EnergyFacts(**entry.energy.model_dump()),

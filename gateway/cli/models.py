@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from gateway.catalogue import Catalogue, Entry, catalogue, example
+from gateway.errors import ConfigError
 from gateway.ledger.costing import price_book
 from gateway.ledger.prices import Price
 from gateway.settings import Settings, load_settings
@@ -45,6 +48,27 @@ def command(context: click.Context, config: Path | None, as_json: bool, no_healt
         click.echo(orjson.dumps(rows))
     else:
         _print(rows)
+
+
+@command.command("catalogue")
+@click.option("--family", default="", help="Only the families whose name holds this.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: dated, sources, models.")
+def show_catalogue(family: str, as_json: bool) -> None:
+    """The models that Cauce knows of, with the day and the sources of what is said: size, context, price, licence.
+
+    Being here configures nothing. A model of cauce.yaml that leaves out context_tokens, modalities or tools takes
+    those of its row.
+    """
+    known = catalogue()
+    rows = [entry for entry in known.entries.values() if family.casefold() in entry.family.casefold()]
+    if as_json:
+        models = [{**dataclasses.asdict(entry), "retired": entry.retired and str(entry.retired)} for entry in rows]
+        click.echo(orjson.dumps({"dated": str(known.dated), "sources": dict(known.sources), "models": models}))
+        return
+    if not rows:
+        families = ", ".join(sorted({entry.family for entry in known.entries.values()}))
+        raise ConfigError(f"no family holds {family!r}; known: {families}")
+    _print_catalogue(known, rows, whole=bool(family))
 
 
 @command.command()
@@ -100,6 +124,7 @@ def _prices(settings: Settings) -> Callable[[Model], Price | None]:
 
 
 def _row(model: Model, health: Health | None, price: Price | None) -> dict[str, Any]:
+    row = catalogue().find(model.model)
     return {
         "id": model.id,
         "model": model.model,
@@ -115,7 +140,63 @@ def _row(model: Model, health: Health | None, price: Price | None) -> dict[str, 
         "ready": health and health.ready,
         "health": health.detail if health else "",
         "notice": model.notice,
+        "catalogue": row.id if row else None,
+        "licence": row.licence if row else "",
+        "status": row.status if row else "",
+        "successor": row.successor if row else "",
     }
+
+
+def _print_catalogue(known: Catalogue, rows: Sequence[Entry], *, whole: bool) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    right = {"B", "context", "$/M in, out"}
+    for title in ("model", "B", "context", "takes", "$/M in, out", "status"):
+        table.add_column(title, justify="right" if title in right else "left", no_wrap=title == "model")
+    for entry in rows:
+        price = f"{entry.price.prompt:g}, {entry.price.completion:g}" if entry.price else ""
+        size = "" if entry.total is None else f"{entry.total:g}"
+        takes = ", ".join([*entry.modalities, *(["tools"] if entry.tools else [])])
+        status = " ".join(filter(None, (entry.status, str(entry.retired or ""))))
+        table.add_row(entry.id, size, str(entry.context_tokens or ""), takes, price, status)
+    console = Console()
+    console.print(table)
+    for entry in rows if whole else ():
+        _print_entry(entry)
+    if not whole:
+        click.echo("What one is, where it runs and how to configure it: cauce models catalogue --family NAME")
+    click.echo(f"As of {known.dated}. " + "; ".join(f"{name}: {what}" for name, what in known.sources.items()))
+
+
+def _print_entry(entry: Entry) -> None:
+    spoken = entry.languages
+    languages = f"{spoken} languages" if isinstance(spoken, int) else " ".join(spoken)
+    mixed = entry.active != entry.total
+    lines = {
+        "vendor": f"{entry.vendor}, {entry.family}; licence {entry.licence or 'not known'}",
+        "parameters": f"{entry.active:g} billion active of {entry.total:g}" if mixed and entry.active else "",
+        "languages": languages,
+        "price": f"at {entry.price.at}, by {entry.price.source}" if entry.price else "",
+        "energy": f"estimated as {entry.energy.active_low:g} to {entry.energy.active_high:g} billion active parameters"
+        if entry.energy
+        else "",
+        "runs at": ", ".join(f"{place} ({name})" for place, name in entry.names.items() if place != "alias"),
+        "status": entry.last_words,
+        "note": entry.note,
+        "source": entry.source,
+        "cauce.yaml": f"{entry.id}: {_flow(example(entry))}",
+    }
+    click.echo(f"\n{entry.id}")
+    for title, text in lines.items():
+        if text:
+            click.echo(f"  {title}: {text}")
+
+
+def _flow(value: object) -> str:
+    """A value as YAML on one line; every text that YAML could take for something else is quoted."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    text = str(value)
+    return text if text.replace("-", "").replace("_", "").isalnum() and not text[0].isdigit() else f'"{text}"'
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -134,3 +215,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["notice"]:
             console.print(f"{row['id']}: {row['notice']}")
+        if known := row["catalogue"] and catalogue().entries[row["catalogue"]].last_words:
+            console.print(f"{row['id']}: {known}")
+    console.print(f"{len(catalogue().entries)} more are described by `cauce models catalogue`")

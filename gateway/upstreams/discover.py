@@ -11,6 +11,7 @@ from typing import Final
 
 import aiohttp
 
+from gateway.catalogue import limits
 from gateway.telemetry.logs import fields
 from gateway.types import Model, Timeouts, Zone
 from gateway.upstreams.registry import NEEDS_LITELLM
@@ -24,12 +25,12 @@ _NOT_FOR_CHAT: Final = re.compile(r"embed|bge-|e5-|minilm|rerank|whisper|tts|cli
 # Environment variable: provider, and the model that it switches on. The first is the first to climb to.
 _CLOUD: Final = {
     "OPENAI_API_KEY": ("openai", "gpt-4.1"),
-    "ANTHROPIC_API_KEY": ("anthropic", "claude-sonnet-4-5"),
+    "ANTHROPIC_API_KEY": ("anthropic", "claude-sonnet-5"),
     "GEMINI_API_KEY": ("gemini", "gemini-2.5-pro"),
     "MISTRAL_API_KEY": ("mistral", "mistral-large-latest"),
     "GROQ_API_KEY": ("groq", "llama-3.3-70b-versatile"),
-    "DEEPSEEK_API_KEY": ("deepseek", "deepseek-chat"),
-    "XAI_API_KEY": ("xai", "grok-4"),
+    "DEEPSEEK_API_KEY": ("deepseek", "deepseek-v3.2"),
+    "XAI_API_KEY": ("xai", "grok-4.7"),
 }
 
 
@@ -66,8 +67,13 @@ def cloud(environ: Mapping[str, str], *, installed: Callable[[str], bool] = _ins
                 "a key is set whose provider needs an extra: pip install 'cauce[litellm]'", extra=fields(key=variable)
             )
             continue
-        sees = frozenset({"text", "image"})
-        found.append(Model(name, provider, name, Zone.WORLD, "llm", api_key=key, modalities=sees))
+        takes = limits(name)
+        found.append(
+            Model(
+                name, provider, name, Zone.WORLD, "llm", api_key=key,
+                context_tokens=takes.context_tokens, modalities=takes.modalities | {"image"}, tools=takes.tools,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -87,4 +93,8 @@ async def _probe(session: aiohttp.ClientSession, name: str, url: str) -> Model |
     chat = next((model for model in names if not _NOT_FOR_CHAT.search(model)), None)
     if chat is None:
         return None
-    return Model(name, "openai-compatible", chat, Zone.PREMISES, "slm", base_url=url)
+    takes = limits(chat)
+    return Model(
+        name, "openai-compatible", chat, Zone.PREMISES, "slm", base_url=url,
+        context_tokens=takes.context_tokens, modalities=takes.modalities, tools=takes.tools,
+    )  # fmt: skip

@@ -59,7 +59,7 @@ class EmbeddedUpstream:
         self.model = dataclasses.replace(
             model,
             max_in_flight=min(model.max_in_flight, self._slots),
-            context_tokens=model.context_tokens or self._context,
+            context_tokens=min(model.context_tokens or self._context, self._context),
             notice=model.notice or (known.notice if known else ""),
             tools=model.tools and (known is None or known.tools),
         )
