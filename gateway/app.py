@@ -299,7 +299,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     refuse_open_doors(settings, keys)
     prices = price_book(settings, catalogue)
     health = CloudHealth(frozenset(m.id for m in models if m.zone is not Zone.PREMISES))
-    ledger = Ledger(engine, on_failure=_ledger_failed(metrics))
+    ledger = Ledger(engine, on_failure=_ledger_failed(metrics), time_zone=ZoneInfo(settings.time_zone))
     gate = Gate(on_refusal=_gate_refused(metrics, ledger))
     cache = settings.cache
     store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None

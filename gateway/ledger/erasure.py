@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.ledger.audit_record import ERASED, ERASURE, Record, subject_of
 from gateway.ledger.chain import lock, write_now
-from gateway.ledger.tables import audit_callers, entries, erasures, keys
+from gateway.ledger.tables import audit_callers, daily, entries, erasures, keys
 
 _log = logging.getLogger("cauce.audit")
 _ERASED_TAGS = f'["{ERASED}"]'
@@ -72,6 +72,7 @@ def erase(engine: Engine, caller: str, *, by: str) -> Erased:
 
 
 def _erase_entries(connection: Connection, caller: str) -> int:
+    connection.execute(update(daily).where(daily.c.caller == caller).values(**_ERASED_WHO, org=ERASED))
     done = connection.execute(
         update(entries)
         .where(entries.c.caller == caller)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
@@ -25,6 +26,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gateway.errors import ConfigError
 from gateway.ledger.audit_record import Record
 from gateway.ledger.chain import Chain
+from gateway.ledger.daily import Daily
 from gateway.ledger.entry import AttemptEntry, Entry
 from gateway.ledger.tables import HEAD, alembic_version, attempts, entries, insert_many, metadata
 
@@ -133,13 +135,16 @@ class Ledger:
     `on_failure` hears of each batch that could not be written; it is tried again until it can.
     """
 
-    def __init__(self, engine: Engine, *, on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, engine: Engine, *, on_failure: Callable[[Exception], None], time_zone: ZoneInfo | None = None
+    ) -> None:
         self.engine = engine
         self._on_failure = on_failure
         self._rows: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
         self._handed = self._written = 0
         self._batch_since: float | None = None
-        self._entries_sql = insert_many(engine, entries)
+        self._entries_sql = f"{insert_many(engine, entries)} RETURNING request_id"
+        self._daily = Daily(engine, time_zone) if time_zone else None
         self._attempts_sql = insert_many(engine, attempts)
         self._chain = Chain(engine, purpose="serve")
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
@@ -170,6 +175,8 @@ class Ledger:
     def forget(self, subjects: Collection[str]) -> None:
         """These callers were erased: nothing of them is used again."""
         self._chain.forget(subjects)
+        if self._daily is not None:
+            self._daily.forget()
 
     @property
     def waiting(self) -> int:
@@ -221,7 +228,9 @@ class Ledger:
         records = [row.audit for row in batch if row.audit]
         try:
             with self.engine.begin() as connection:
-                connection.exec_driver_sql(self._entries_sql, (rows,))
+                new = connection.exec_driver_sql(self._entries_sql, (rows,)).scalars().all()
+                if self._daily is not None:
+                    self._daily.add(connection, [row.entry for row in batch if row.entry], frozenset(new))
                 connection.exec_driver_sql(self._attempts_sql, (calls,))
                 if records:
                     self._chain.write(connection, records)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
 
 from gateway.ledger.audit_record import Link
-from gateway.ledger.entry import AttemptEntry, Entry
+from gateway.ledger.entry import SHADOW, AttemptEntry, Entry
 
-HEAD = "0006"  # the newest migration
+HEAD = "0007"  # the newest migration
 metadata = MetaData()
 
 
@@ -32,7 +32,71 @@ entries = Table(
     PrimaryKeyConstraint("request_id"),
     Index("entries_by_time", "time_us"),
 )
-attempts = Table("attempts", metadata, *_columns(AttemptEntry), PrimaryKeyConstraint("request_id", "number"))
+attempts = Table(
+    "attempts",
+    metadata,
+    *_columns(AttemptEntry),
+    PrimaryKeyConstraint("request_id", "number"),
+)
+# The calls that came after their entries: reports add them, and there are few.
+Index(
+    "attempts_shadows",
+    attempts.c.request_id,
+    sqlite_where=attempts.c.kind == SHADOW,
+    postgresql_where=attempts.c.kind == SHADOW,
+)
+DAILY_GROUPS: Final = (
+    "org",
+    "team",
+    "app",
+    "caller",
+    "model",
+    "route",
+    "rule",
+    "domain",
+    "data_class",
+    "zone",
+    "outcome",
+    "policy",
+)
+DAILY_KNOWN: Final = (  # how many requests lack a figure, and which one
+    ("unknown_cost_requests", "cost_nano_usd"),
+    ("unknown_energy_requests", "energy_low_uwh"),
+)
+DAILY_SUMS: Final = (  # of what is known; nothing where nothing is
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cache_write_tokens",
+    "audio_tokens",
+    "image_tokens",
+    "cost_nano_usd",
+    "router_nano_usd",
+    "baseline_nano_usd",
+    "energy_low_uwh",
+    "energy_high_uwh",
+    "co2e_low_ug",
+    "co2e_high_ug",
+    "saved_nano_usd",
+    "saved_low_nano_usd",
+    "saved_high_nano_usd",
+)
+daily = Table(
+    "daily",
+    metadata,
+    Column("writer", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("day_us", BigInteger, nullable=False),  # when the day began
+    *(Column(name, Text, nullable=False) for name in DAILY_GROUPS),
+    Column("requests", BigInteger, nullable=False),
+    Column("estimated_requests", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name, _ in DAILY_KNOWN),
+    *(Column(name, BigInteger) for name in DAILY_SUMS),
+    PrimaryKeyConstraint("writer", "number"),
+    Index("daily_by_day", "time_zone", "day_us"),
+)
 adjustments = Table(
     "adjustments",
     metadata,
