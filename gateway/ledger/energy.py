@@ -1,8 +1,8 @@
 """Energy and CO2e of a call, as ranges: an estimate by a published method, or measured watts; nothing when not known.
 
 Calls to the cloud: the method of `ecologits` 0.11 (https://ecologits.ai/latest/methodology/llm_inference/), whose
-installed package gives the catalogue: a model's parameters as ranges, its speed, and the grid mix of a country. The
-formula is written out here since it is linear in the tokens of the answer, and the package's own takes 25 MB and a
+installed package gives a model's parameters as ranges, its speed, and the grid mix of a country; a model that it does
+not know has the parameters of our own catalogue (`gateway/catalogue.yaml`). The formula is written out here since it is linear in the tokens of the answer, and the package's own takes 25 MB and a
 graph walk a call; a test holds both against each other. CO2e is that of use and of making the servers.
 Calls on the premises: seconds x watts, measured where the machine gives them. Low is what the answer added to a machine
 that waits, high is all that the machine drew. The making of one's own machine is not in it.
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.catalogue import catalogue
 from gateway.ledger.grid import Grid
 from gateway.ledger.power import Power
 from gateway.ledger.prices import NEVER_BILLED
@@ -137,7 +138,7 @@ def _home(model: Model) -> tuple[str, str, float, float]:
 
 
 def _bounds(model: Model) -> tuple[_Bound, _Bound] | None:
-    """Both ends of a model's range; nothing when neither the operator nor the catalogue knows its size."""
+    """Both ends of a model's range; nothing when its size is known to neither the operator nor either catalogue."""
     facts = model.energy
     provider, _, pue_low, pue_high = _home(model)
     if facts.pue is not None:
@@ -146,12 +147,14 @@ def _bounds(model: Model) -> tuple[_Bound, _Bound] | None:
     size: tuple[Any, Any] = (facts.active_b or facts.total_b, facts.total_b or facts.active_b)
     speed: Mapping[str, float] = {}
     if size[0] is None:
-        found = _catalogued(provider, name)
-        if found is None:
+        if (found := _catalogued(provider, name)) is not None:
+            given = found["architecture"]["parameters"]
+            size = (given["active"], given["total"]) if isinstance(given, dict) and "total" in given else (given, given)
+            speed = found.get("deployment") or {}
+        elif (row := catalogue().find(name)) is not None and row.energy is not None:
+            size = {"min": row.energy.active_low, "max": row.energy.active_high}, row.energy.total
+        else:
             return None
-        given = found["architecture"]["parameters"]
-        size = (given["active"], given["total"]) if isinstance(given, dict) and "total" in given else (given, given)
-        speed = found.get("deployment") or {}
     active, total = map(_ends, size)
     return _bound(active[0], total[0], pue_low, speed), _bound(active[1], total[1], pue_high, speed)
 

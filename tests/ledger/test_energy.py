@@ -19,13 +19,14 @@ from tests.builders import LARGE, SMALL, an_attempt
 
 CLAUDE = Model("claude", "anthropic", "claude-sonnet-4-5", Zone.WORLD, "llm")
 LLAMA = Model("llama", "openai-compatible", "llama", Zone.EU, "llm", energy=EnergyFacts(active_b=8.0, country="ESP"))
+PHI = Model("phi", "openai-compatible", "Phi-4", Zone.EU, "llm")
 ODD = Model("odd", "openai-compatible", "something", Zone.EU, "llm")
 
 
 def a_footprint(*own: Mix, watts: float = 65.0, country: str = "") -> Footprint:
     grid = Grid({"ESP": own} if own else None)
     return Footprint(
-        models=[LARGE, CLAUDE, LLAMA, ODD], grid=grid, power=Stated(watts), idle_watts=15.0, country=country
+        models=[LARGE, CLAUDE, LLAMA, PHI, ODD], grid=grid, power=Stated(watts), idle_watts=15.0, country=country
     )
 
 
@@ -58,6 +59,10 @@ def test_the_operator_may_know_a_models_size_and_country() -> None:
     assert spain.co2e_low_ug is not None
     assert world.co2e_low_ug is not None
     assert spain.co2e_low_ug < world.co2e_low_ug
+
+
+def test_a_model_that_ecologits_does_not_know_has_the_size_that_our_catalogue_says() -> None:
+    assert a_footprint().of(an_attempt(PHI, 10, 100)).energy_low_uwh is not None
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,10 @@ def test_what_could_not_be_written_is_written_when_the_database_is_back(engine: 
 def _indexes(database: Inspector, table: str) -> list[tuple[object, ...]]:
     """Name, columns and condition of each index of a table."""
     found = database.get_indexes(table)
-    return [(index["name"], index["column_names"], str(index.get("dialect_options", {}).values())) for index in found]
+    return [
+        (index["name"], index["column_names"], [str(rule) for rule in index.get("dialect_options", {}).values()])
+        for index in found
+    ]
 
 
 def test_the_migrations_make_the_same_tables_as_a_new_ledger(engine: Engine, tmp_path: Path) -> None:
