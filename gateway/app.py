@@ -46,9 +46,10 @@ from gateway.telemetry.logs import fields, places
 from gateway.telemetry.metrics import Metrics
 from gateway.types import ANONYMOUS, Cloud, DataClass, Inbound, Model, Signals, Zone
 from gateway.upstreams.base import Embedder, Upstream
-from gateway.upstreams.health import CloudHealth
+from gateway.upstreams.breaker import Circuit
+from gateway.upstreams.fleet import Breakers, breakers_of, guarded, guarded_embedder
+from gateway.upstreams.health import CloudHealth, state_of
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.registry import build, build_embedder
 from gateway.upstreams.static import default_embedding
 from gateway.wire import completions, embeddings, messages, responses
 from gateway.wire.body import App, Receive, Scope, Send
@@ -64,6 +65,7 @@ _HOME = Path(gateway.__file__).parent
 # In a wheel the policies lie inside the package; in a checkout beside it.
 SHIPPED_POLICIES = next((p for p in (_HOME / "shipped_policies", _HOME.parent / "policies") if p.is_dir()), _HOME)
 _LOOK_S = REFRESH_S / 2
+_CIRCUIT_VALUES = {Circuit.CLOSED: 0.0, Circuit.HALF_OPEN: 0.5, Circuit.OPEN: 1.0}
 _CLOUD_VALUES = {Cloud.UP: 1.0, Cloud.DEGRADED: 0.5, Cloud.DOWN: 0.0}
 
 
@@ -164,6 +166,7 @@ class Parts:
     metrics: Metrics
     store: MemoryStore | None
     health: CloudHealth
+    breakers: Breakers
     erasures: Erasures
     shadows: Shadows
 
@@ -271,6 +274,7 @@ class _State:
             "policy_refused": str(parts.policy.refusal) if parts.policy.refusal else None,
             "models": {name: model.zone.label for name, model in parts.models.items()},
             "cloud": str(parts.health.state()),
+            "circuits": {name: str(state_of(each)) for name, each in parts.breakers.items()},
             "ledger": "behind" if parts.ledger.behind else "ok",
             "ledger_waiting": parts.ledger.waiting,
         }
@@ -280,15 +284,18 @@ class _State:
         metrics.in_flight.set(self.endpoint.in_flight if self.endpoint else 0)
         metrics.ledger_waiting.set(parts.ledger.waiting)
         metrics.cloud.set(_CLOUD_VALUES[parts.health.state()])
+        for name, breakers in parts.breakers.items():
+            for number, breaker in enumerate(breakers):
+                metrics.circuits.labels(name, str(number)).set(_CIRCUIT_VALUES[breaker.state])
         metrics.cache_bytes.set(parts.store.size_bytes if parts.store else 0)
 
 
 def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: Path | None = None) -> Gateway:
     """Everything wired: `models` are the configured or discovered ones. Raises `ConfigError`."""
     pool = Pool()
-    upstreams = {model.id: build(model, pool) for model in models if model.kind != "embedding"}
+    upstreams = {model.id: guarded(model, pool) for model in models if model.kind != "embedding"}
     given = [model for model in models if model.kind == "embedding"] or [default_embedding()]
-    embedders = {model.id: build_embedder(model, pool) for model in given}
+    embedders = {model.id: guarded_embedder(model, pool) for model in given}
     callable_ones: dict[str, Upstream | Embedder] = {**upstreams, **embedders}
     # As each adapter describes its model: with the notice and the context of the embedded one, say.
     catalogue = {name: each.model for name, each in callable_ones.items()}
@@ -298,7 +305,8 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     keys = KeyRing(engine, always=not is_loopback(settings.host))
     refuse_open_doors(settings, keys)
     prices = price_book(settings, catalogue)
-    health = CloudHealth(frozenset(m.id for m in models if m.zone is not Zone.PREMISES))
+    breakers = breakers_of(callable_ones)
+    health = CloudHealth((m.id for m in catalogue.values() if m.zone is not Zone.PREMISES), breakers)
     ledger = Ledger(engine, on_failure=_ledger_failed(metrics), time_zone=ZoneInfo(settings.time_zone))
     gate = Gate(on_refusal=_gate_refused(metrics, ledger))
     cache = settings.cache
@@ -315,7 +323,19 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     conversations = Conversations()
     erasures = Erasures(engine)
     parts = Parts(
-        settings, policy, catalogue, callable_ones, pool, ledger, keys, metrics, store, health, erasures, shadows
+        settings,
+        policy,
+        catalogue,
+        callable_ones,
+        pool,
+        ledger,
+        keys,
+        metrics,
+        store,
+        health,
+        breakers,
+        erasures,
+        shadows,
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(

@@ -20,11 +20,14 @@
       UpstreamError                          the provider, or whoever runs the model, can act
         UpstreamTimeout               504    upstream_timeout
         UpstreamUnreachable           502    upstream_unreachable
-        UpstreamOverloaded            503    upstream_overloaded
+        UpstreamOverloaded            503    upstream_overloaded   (429 when the upstream said 429)
+        UpstreamPaused                503    upstream_paused
         UpstreamFailed                502    upstream_error
         UpstreamBroken                502    upstream_broken_answer
         UpstreamDenied                502    upstream_auth
+        UpstreamMissing               502    upstream_model_missing
         UpstreamRejected              400    upstream_rejected   (the status that the upstream gave)
+        UpstreamUnfit                 400    unsupported_by_model   (the status that the upstream gave)
         UpstreamContext               400    context_length_exceeded
         UpstreamFiltered              400    content_filter
       GatewayError                           we can act
@@ -155,9 +158,13 @@ class GateRefused(PolicyError):
 
 
 class UpstreamError(CauceError):
-    """The provider, or whoever runs the model, can act. `upstream` is the model's id."""
+    """The provider, or whoever runs the model, can act. `upstream` is the model's id.
+
+    `passing`: the same call may go well in a moment, so it is worth a retry.
+    """
 
     status, code, type = 502, "upstream_error", "upstream_error"
+    passing = False
 
     def __init__(
         self, message: str, *, upstream: str = "", retry_after_s: float | None = None, param: str | None = None
@@ -167,7 +174,7 @@ class UpstreamError(CauceError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """It gave no answer within the model's `timeouts`."""
+    """It gave no answer within the model's `timeouts`. Not asked again: the time for it has been spent."""
 
     status, code = 504, "upstream_timeout"
 
@@ -175,29 +182,56 @@ class UpstreamTimeout(UpstreamError):
 class UpstreamUnreachable(UpstreamError):
     """No connection to it could be made."""
 
-    code = "upstream_unreachable"
+    code, passing = "upstream_unreachable", True
 
 
 class UpstreamOverloaded(UpstreamError):
-    """It, or the queue before it, takes no more calls now."""
+    """It, or the queue before it, takes no more calls now. `passing` is false for a quota that is used up."""
 
-    status, code = 503, "upstream_overloaded"
+    status, code, passing = 503, "upstream_overloaded", True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        upstream: str = "",
+        retry_after_s: float | None = None,
+        status: int = 503,
+        passing: bool = True,
+    ) -> None:
+        super().__init__(message, upstream=upstream, retry_after_s=retry_after_s)
+        self.status = status
+        self.passing = passing
+
+
+class UpstreamPaused(UpstreamError):
+    """Its last calls failed, so it is left alone for a moment: its circuit breaker is open (`models.NAME.breaker`)."""
+
+    status, code = 503, "upstream_paused"
 
 
 class UpstreamFailed(UpstreamError):
     """It answered with a fault of its own (5xx)."""
 
+    passing = True
+
 
 class UpstreamBroken(UpstreamError):
     """Its answer stopped half way or is not in the API's shape."""
 
-    code = "upstream_broken_answer"
+    code, passing = "upstream_broken_answer", True
 
 
 class UpstreamDenied(UpstreamError):
     """It does not accept the gateway's key, or the account may not use this model."""
 
     code = "upstream_auth"
+
+
+class UpstreamMissing(UpstreamError):
+    """It does not know the model, or has no API at this address: `model` and `base_url` in cauce.yaml say what."""
+
+    code = "upstream_model_missing"
 
 
 class UpstreamRejected(UpstreamError):
@@ -207,6 +241,16 @@ class UpstreamRejected(UpstreamError):
 
     def __init__(self, message: str, *, upstream: str = "", status: int = 400, param: str | None = None) -> None:
         super().__init__(message, upstream=upstream, param=param)
+        self.status = status
+
+
+class UpstreamUnfit(UpstreamError):
+    """This model does not take a part of the request (a parameter, tools, images): another one may."""
+
+    status, code, type = 400, "unsupported_by_model", "invalid_request_error"
+
+    def __init__(self, message: str, *, upstream: str = "", status: int = 400) -> None:
+        super().__init__(message, upstream=upstream)
         self.status = status
 
 

@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from gateway.catalogue import limits
 from gateway.errors import ConfigError
-from gateway.types import EnergyFacts, Model, Timeouts, Zone
+from gateway.types import EnergyFacts, Model, Replica, Rest, Retries, Timeouts, Zone
 
 DEFAULT_PORT = 8400
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -31,9 +31,37 @@ class TimeoutSettings(_Frozen):
     """Limits of one upstream call, in seconds."""
 
     connect_s: float = Field(2.0, gt=0, description="until the connection stands")
-    first_token_s: float = Field(20.0, gt=0, description="until the first byte of the answer")
-    idle_s: float = Field(15.0, gt=0, description="between two pieces of a stream")
-    total_s: float = Field(300.0, gt=0, description="until the answer is complete")
+    first_token_s: float = Field(20.0, gt=0, description="until the first byte of a stream; also a place in its queue")
+    idle_s: float = Field(15.0, gt=0, description="between two pieces of an answer")
+    total_s: float = Field(
+        300.0,
+        gt=0,
+        description="until the answer is complete; a whole one has no byte before it is, so only this ends it",
+    )
+
+
+class RetrySettings(_Frozen):
+    """Calls that are made again at the same model, before the first byte of an answer has reached the client."""
+
+    most: int = Field(1, ge=0, le=10, description="how often; 0: never, the next rung is asked at once")
+    first_wait_s: float = Field(0.1, gt=0, description="the longest first wait, drawn at random; it doubles each time")
+    longest_wait_s: float = Field(2.0, gt=0, description="a longer Retry-After is not waited for")
+
+
+class BreakerSettings(_Frozen):
+    """When a model (or one of its replicas) is left alone for a moment."""
+
+    failures: int = Field(5, ge=0, description="in a row, until it is; 0: never")
+    rest_s: float = Field(5.0, gt=0, description="until one call may try it again")
+
+
+class ReplicaSettings(_Frozen):
+    """One more endpoint of the same model, beside its `base_url`."""
+
+    base_url: str = Field(description="endpoint, up to and including /v1")
+    api_key: str = Field("", repr=False, description="a reference: ${NAME}; none: the model's own")
+    weight: int = Field(1, ge=1, description="its share of the calls, against the model's own weight")
+    max_in_flight: int | None = Field(None, ge=1, description="calls at once; none: as many as the model's own")
 
 
 class EnergySettings(_Frozen):
@@ -58,8 +86,17 @@ class ModelSettings(_Frozen):
     base_url: str = Field("", description="endpoint, up to and including /v1")
     api_key: str = Field("", repr=False, description="a reference: ${NAME}")
     timeouts: TimeoutSettings = Field(TimeoutSettings(), description="limits of one call to it")
+    retries: RetrySettings = Field(RetrySettings(), description="calls that are made again")
+    breaker: BreakerSettings = Field(BreakerSettings(), description="when it is left alone for a moment")
+    hedge: Literal["none", "replica", "rung"] = Field(
+        "none",
+        description="a second request when the first is slower to begin than 95 in 100: to a replica, or the next rung",
+    )
+    replicas: tuple[ReplicaSettings, ...] = Field(
+        (), description="more endpoints of this model; a conversation stays at one while it has room"
+    )
     max_in_flight: int = Field(256, ge=1, description="calls at once; more wait in a short queue, then 503")
-    weight: int = Field(1, ge=0, description="not used yet: its share among models of one kind")
+    weight: int = Field(1, ge=1, description="the share of its own base_url when it has replicas")
     context_tokens: int | None = Field(
         None, ge=1, description="longest prompt and answer, a longer prompt skips this model; none: the catalogue's"
     )
@@ -143,6 +180,16 @@ class Settings(_Frozen):
                 raise ValueError(f"a model cannot be called {name!r}: policies use that word")
         return models
 
+    @field_validator("models")
+    @classmethod
+    def _replicas_have_addresses(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        for name, model in models.items():
+            if model.replicas and model.provider in {"embedded", "static", "fake"}:
+                raise ValueError(f"{name}: provider {model.provider} has no address, so it has no replicas")
+            if model.hedge == "replica" and not model.replicas:
+                raise ValueError(f"{name}: hedge: replica needs replicas; with one endpoint, write hedge: rung")
+        return models
+
     @model_validator(mode="after")
     def _baseline_exists(self) -> Settings:
         if self.baseline and self.models and self.baseline not in self.models:
@@ -166,6 +213,18 @@ def as_model(name: str, entry: ModelSettings) -> Model:
         base_url=entry.base_url.rstrip("/"),
         api_key=entry.api_key,
         timeouts=Timeouts(**entry.timeouts.model_dump()),
+        retries=Retries(**entry.retries.model_dump()),
+        breaker=Rest(**entry.breaker.model_dump()),
+        hedge=entry.hedge,
+        replicas=tuple(
+            Replica(
+                each.base_url.rstrip("/"),
+                each.api_key or entry.api_key,
+                each.weight,
+                each.max_in_flight or entry.max_in_flight,
+            )
+            for each in entry.replicas
+        ),
         max_in_flight=entry.max_in_flight,
         weight=entry.weight,
         context_tokens=entry.context_tokens or known.context_tokens,

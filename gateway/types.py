@@ -242,6 +242,33 @@ class EnergyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a call that failed before its first byte is made again, and how long is waited for that, in seconds."""
+
+    most: int = 1
+    first_wait_s: float = 0.1
+    longest_wait_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """After how many failures in a row an upstream is left alone (0: never), and for how long."""
+
+    failures: int = 5
+    rest_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One more endpoint of a model, its name there the same."""
+
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    weight: int = 1
+    max_in_flight: int = 256
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One upstream: an endpoint and a model that we can call.
 
@@ -256,8 +283,12 @@ class Model:
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    breaker: Rest = Rest()
+    hedge: str = "none"  # none, replica or rung: where a second request goes when the first is slow to begin
     max_in_flight: int = 256
-    weight: int = 1
+    weight: int = 1  # its own share of the calls beside its replicas'
+    replicas: tuple[Replica, ...] = ()
     context_tokens: int | None = None
     modalities: frozenset[str] = frozenset({"text"})
     tools: bool = True
@@ -337,6 +368,7 @@ class Decision:
     holds: bool = False  # the rule is sticky: a large model's answer keeps the conversation
     masked: Zone | None = None  # beyond the ceiling: the farthest zone that the text may enter pseudonymised
     asked: tuple[tuple[str, ...], ...] = ()  # for each check of the route: model ids that it may ask, in order
+    reserve: tuple[str, ...] = ()  # models on the premises that answer when none of a ladder in the cloud can
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +439,7 @@ class Attempt:
     started_ns: int
     seconds: float = 0.0
     first_token_seconds: float | None = None
-    outcome: str = "ok"  # ok, or the `code` of the error that ended it
+    outcome: str = "ok"  # ok, outrun (by its hedge, or as one), or the `code` of the error that ended it
     verdict: Verdict = ACCEPTED
     usage: Usage | None = None
     shadow: bool = False  # a copy for comparison: nobody was sent its answer
@@ -416,6 +448,7 @@ class Attempt:
     aside: Aside = field(default_factory=Aside)
     verifies: str = ""  # `judge` or `sample`: a call that a check made, nobody was sent its answer
     opinions: tuple[tuple[str, str], ...] = ()  # what each check that asks came to, for the metrics
+    role: str = ""  # retry or hedge; nothing: the first call to its model
 
 
 @dataclass(slots=True)

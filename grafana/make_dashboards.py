@@ -65,6 +65,20 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel("Upstream calls", "reqps", (_rate("cauce_upstream_attempts_total", "model", "outcome"),)),
             Panel("Answers turned down", "reqps", (_rate("cauce_rejected_answers_total", "model", "check"),)),
+            Panel(
+                "Circuits",
+                "short",
+                (("max by (model, replica) (cauce_circuit_open)", "{{model}} {{replica}}: 1 open"),),
+            ),
+            Panel("Went on to another model", "reqps", (_rate("cauce_fallbacks_total", "model", "outcome"),)),
+            Panel(
+                "Calls made again, and beside slow ones",
+                "reqps",
+                (
+                    _rate("cauce_upstream_retries_total", "model", "outcome"),
+                    _rate("cauce_upstream_hedges_total", "model", "outcome"),
+                ),
+            ),
             Panel("Cloud", "short", (("min(cauce_cloud_up)", "1 up, 0.5 degraded, 0 down"),)),
             Panel("Cache", "reqps", (_rate("cauce_cache_total", "state"),)),
             Panel("Cache size", "bytes", (("sum(cauce_cache_bytes)", "held"),)),

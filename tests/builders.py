@@ -16,14 +16,16 @@ from gateway.types import (
     Inbound,
     Model,
     Part,
+    Retries,
     Route,
     Signals,
     Usage,
     Zone,
 )
 
-SMALL = Model("small", "fake", "small-1", Zone.PREMISES, "slm")
-LARGE = Model("large", "openai", "gpt-4.1", Zone.WORLD, "llm")
+ONCE = Retries(most=0)  # a test of retries says so
+SMALL = Model("small", "fake", "small-1", Zone.PREMISES, "slm", retries=ONCE)
+LARGE = Model("large", "openai", "gpt-4.1", Zone.WORLD, "llm", retries=ONCE)
 NOON_NS = 1_795_521_600_000_000_000  # 2026-11-24T12:00:00Z
 
 

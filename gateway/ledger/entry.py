@@ -14,8 +14,12 @@ from gateway.ledger.energy import NOT_KNOWN, Footprint
 from gateway.ledger.prices import NEVER_BILLED, PriceBook
 from gateway.types import Attempt, Exchange, Model, Signals, Usage
 
-SHADOW: Final = "shadow"
+SHADOW: Final = "shadow"  # a copy for comparison, whose answer nobody was sent
+RETRY: Final = "retry"  # made again after a failure
+HEDGE: Final = "hedge"  # made beside a call that was slow to begin
+_ANSWERED: Final = frozenset({"ok", "aborted"})  # outcomes of a call whose answer may be the one that was sent
 VERIFYING: Final = ("judge", "sample")  # calls that a check made
+SECOND_CALLS: Final = (SHADOW, RETRY, HEDGE, *VERIFYING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class AttemptEntry:
     upstream_model: str
     provider: str
     zone: str
-    kind: str  # the model's; `shadow`: a copy for comparison; `judge`, `sample`: a check's call. Nobody was sent those
+    kind: str  # the model's, or what else the call was (`SECOND_CALLS`)
     outcome: str
     rejected_by: str  # the check that turned its answer down
     started_us: int
@@ -134,7 +138,7 @@ def answering_model(exchange: Exchange) -> Model | None:
     """Whose answer is sent: the cache's, or the accepted attempt's, else the last one's that answered."""
     if exchange.cached_model is not None:
         return exchange.cached_model
-    answered = [a for a in exchange.attempts if a.outcome in {"ok", "aborted"} and not a.verifies]
+    answered = [a for a in exchange.attempts if a.outcome in _ANSWERED and not a.verifies]
     if not answered:
         return None
     return next((attempt.model for attempt in answered if attempt.verdict.accepted), answered[-1].model)
@@ -162,7 +166,7 @@ def attempt_entry(
         model.model,
         model.provider,
         model.zone.label,
-        attempt.verifies or (SHADOW if attempt.shadow else model.kind),
+        attempt.verifies or (SHADOW if attempt.shadow else attempt.role or model.kind),
         attempt.outcome,
         attempt.verdict.check,
         attempt.started_ns // 1000,
@@ -284,7 +288,7 @@ def _sent_usage(exchange: Exchange, model: Model | None) -> Usage | None:
     if exchange.cached_model is not None:
         return exchange.cached_usage
     own = [a for a in exchange.attempts if model is not None and a.model is model and not a.verifies]
-    sent = [a for a in own if a.usage is not None]
+    sent = [a for a in own if a.usage is not None and a.outcome in _ANSWERED]
     return sent[-1].usage if sent else None
 
 

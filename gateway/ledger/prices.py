@@ -137,5 +137,14 @@ def _longer(usage: Usage, factor: Decimal) -> Usage:
 
 # Errors that say that no model worked on the request.
 NEVER_BILLED = frozenset(
-    {"upstream_unreachable", "upstream_auth", "upstream_overloaded", "upstream_rejected", "context_length_exceeded"}
+    {
+        "upstream_unreachable",
+        "upstream_paused",
+        "upstream_auth",
+        "upstream_overloaded",
+        "upstream_model_missing",
+        "upstream_rejected",
+        "unsupported_by_model",
+        "context_length_exceeded",
+    }
 )

@@ -17,7 +17,7 @@ from sqlalchemy import Column, ColumnElement, Engine, Row, Table, and_, create_e
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gateway.errors import ConfigError
-from gateway.ledger.entry import SHADOW
+from gateway.ledger.entry import SECOND_CALLS
 from gateway.ledger.report import Period
 from gateway.ledger.tables import attempts, entries
 from gateway.types import Model, Zone
@@ -170,7 +170,9 @@ def _within(period: Period, column: Column[int]) -> ColumnElement[bool]:
 
 def models_of(engine: Engine, period: Period) -> dict[str, Model]:
     """The models that were called in a period, the nearest first: for a gateway whose cauce.yaml names none."""
-    wanted = select(*_MODEL).where(_within(period, attempts.c.started_us), attempts.c.kind != SHADOW).distinct()
+    wanted = (
+        select(*_MODEL).where(_within(period, attempts.c.started_us), attempts.c.kind.not_in(SECOND_CALLS)).distinct()
+    )
     with engine.connect() as connection:
         rows = connection.execute(wanted).all()
     models = [

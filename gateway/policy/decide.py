@@ -53,6 +53,7 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
     return Decision(
         name, route, tuple(ladder), limit, policy.name, policy.revision, tuple(skipped),
         canary is not None, tuple(shadow), held, sticky, masked, _asked(route, signals, limit, models),
+        _reserve(ladder, signals, policy, models),
     )  # fmt: skip
 
 
@@ -63,6 +64,20 @@ def _asked(route: Route, signals: Signals, limit: Zone, models: Mapping[str, Mod
     return tuple(
         tuple(_ladder((check.model,), signals, limit, models)[0]) if check.model else () for check in route.checks
     )
+
+
+def _reserve(ladder: list[str], signals: Signals, policy: Policy, models: Mapping[str, Model]) -> tuple[str, ...]:
+    """Who answers when none of a ladder in the cloud can: the first of the policy's routes that stays on the premises.
+
+    Such a route may take any text that the ladder may, so no guarantee is loosened.
+    """
+    if not ladder or any(models[name].zone is Zone.PREMISES for name in ladder):
+        return ()
+    for route in policy.routes.values():
+        local, _ = _ladder(route.rungs, signals, Zone.PREMISES, models)
+        if local and len(local) == len(_ladder(route.rungs, signals, Zone.WORLD, models)[0]):
+            return tuple(local)
+    return ()
 
 
 def limit_of(signals: Signals, policy: Policy, *, pseudonymised: bool = False) -> Zone:

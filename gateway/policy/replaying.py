@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.errors import BadRequest, UnknownModel, UpstreamRejected
-from gateway.ledger.entry import SHADOW
+from gateway.ledger.entry import SECOND_CALLS, SHADOW
 from gateway.ledger.prices import PriceBook
 from gateway.ledger.replay import Call, Past
 from gateway.policy.cells import leaves_of
@@ -297,7 +297,7 @@ class Replay:
 
     def _score(self, sums: Scores, past: Past, kind: str, scores: tuple[float, float, bool]) -> None:
         call = _call_to(past.model, past.calls)
-        was = call.kind if call else self._kinds.get(past.model, "")
+        was = call.kind if call and call.kind not in SECOND_CALLS else self._kinds.get(past.model, "")
         if not was:
             return
         success, gain, unsure = scores
@@ -353,7 +353,9 @@ def _climb(past: Past, fate: Fate) -> _End:
         call = _call_to(model.id, past.calls)
         if call is None:
             return _End(model, farthest, spent, rungs, called=model)
-        spent = _sum(spent, call.cost_nano_usd)
+        for each in past.calls:
+            if each.model == model.id and each.kind != SHADOW:  # its retries and hedges are spent too
+                spent = _sum(spent, each.cost_nano_usd)
         if call.outcome in _ANSWERED:
             draft = model
             if call.rejected_by not in fate.checks:

@@ -14,7 +14,14 @@ from gateway.upstreams.passing import EVERYONES
 
 
 def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
-    inbound: Inbound, model: Model, *, gate: Gate, signals: Signals, decision: Decision, logprobs: int
+    inbound: Inbound,
+    model: Model,
+    *,
+    gate: Gate,
+    signals: Signals,
+    decision: Decision,
+    logprobs: int,
+    number: int = 0,
 ) -> Released[Call]:
     """The caller's body, released to one model; raises `GateRefused`."""
     unknown = inbound.hints - model.hints
@@ -22,7 +29,7 @@ def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     # Beyond the ceiling a text goes only pseudonymised, which a header cannot be: there, none that says anything.
     names = model.headers if model.zone <= decision.ceiling else model.headers & EVERYONES
     headers = {name: value for name, value in inbound.headers.items() if name in names}
-    call = Call(inbound.request_id, body, inbound.stream, logprobs, headers)
+    call = Call(inbound.request_id, body, inbound.stream, logprobs, headers, number=number)
     return gate.release(call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone))
 
 
@@ -50,9 +57,9 @@ def _plain(parts: list[object]) -> object:
     return only["text"] if isinstance(only, dict) and only.keys() == {"type", "text"} else parts
 
 
-def begin(exchange: Exchange, model: Model, aside: Aside | None = None) -> Attempt:
+def begin(exchange: Exchange, model: Model, aside: Aside | None = None, role: str = "") -> Attempt:
     """Book an attempt before it is made, so that an aborted one is in the story too."""
-    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, aside=aside or Aside())
+    attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, aside=aside or Aside(), role=role)
     exchange.attempts.append(attempt)
     return attempt
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.gate import Destination
-from gateway.ledger.entry import SHADOW, VERIFYING, AttemptEntry, Entry
+from gateway.ledger.entry import HEDGE, RETRY, SHADOW, VERIFYING, AttemptEntry, Entry
 from gateway.types import Attempt, DataClass, Zone
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -84,6 +84,31 @@ class Metrics:
         )
         self.upstream = Histogram(
             "cauce_upstream_seconds", "Time of an upstream call.", ["model"], buckets=_SECONDS, registry=r
+        )
+        self.retries = Counter(
+            "cauce_upstream_retries",
+            "Upstream calls made again, by model and how they ended.",
+            ["model", "outcome"],
+            registry=r,
+        )
+        self.hedges = Counter(
+            "cauce_upstream_hedges",
+            "Second calls beside a slow one, by model and how they ended: `outrun` is one that came too late.",
+            ["model", "outcome"],
+            registry=r,
+        )
+        self.fallbacks = Counter(
+            "cauce_fallbacks",
+            "Requests that went on to another model, by the one that failed and how.",
+            ["model", "outcome"],
+            registry=r,
+        )
+        self.circuits = Gauge(
+            "cauce_circuit_open",
+            "The circuit breaker of each model's replica: 0 closed, 0.5 half-open, 1 open.",
+            ["model", "replica"],
+            multiprocess_mode="livemax",
+            registry=r,
         )
         self.verdicts = Counter(
             "cauce_rejected_answers", "Answers turned down, by model and check.", ["model", "check"], registry=r
@@ -166,6 +191,8 @@ class Metrics:
             if why := wasted(attempt, entry.model):
                 tokens = (attempt.prompt_tokens or 0) + (attempt.completion_tokens or 0)
                 self._child(self.wasted, attempt.model, why).inc(tokens)
+        if len(attempts) > 1:
+            self._observe_second_calls(attempts)
 
     def observe_verdicts(self, attempts: Iterable[Attempt]) -> None:
         """Count what the checks said of each answer of a request."""
@@ -177,6 +204,15 @@ class Metrics:
             asked = {check for check, _ in attempt.opinions}
             if attempt.verdict.check and attempt.verdict.check not in asked:
                 self._child(self.checked, attempt.verdict.check, "turned_down").inc()
+
+    def _observe_second_calls(self, attempts: list[AttemptEntry]) -> None:
+        for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+            if attempt.kind == RETRY:
+                self._child(self.retries, attempt.model, attempt.outcome).inc()
+            elif attempt.kind == HEDGE:
+                self._child(self.hedges, attempt.model, attempt.outcome).inc()
+            if following is not None and following.kind != HEDGE and following.model != attempt.model:
+                self._child(self.fallbacks, attempt.model, attempt.rejected_by or attempt.outcome).inc()
 
     def observe_shadow(self, route: str, attempt: AttemptEntry) -> None:
         """Count the call of one copy: a call like any other, whose cost is told apart from the answers'."""

@@ -21,7 +21,8 @@ class Call:
     `body` is the caller's own chat-completion body, unknown fields included: the adapter sets `model` and the stream
     options, and changes nothing else. `logprobs` asks for token log-probabilities that the caller did not ask for: 1 of
     the chosen tokens, 2 of the best other ones too. `headers` are the caller's that this model gets. In `aside` the
-    adapter says what stands in no body.
+    adapter says what stands in no body. `number` is 0 for the first call of a request to a model, more for a retry or
+    a hedge.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class Call:
     logprobs: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     aside: Aside = field(default_factory=Aside)
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

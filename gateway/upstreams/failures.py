@@ -18,9 +18,11 @@ from gateway.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamFiltered,
+    UpstreamMissing,
     UpstreamOverloaded,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnfit,
 )
 from gateway.types import Model, Part
 
@@ -38,13 +40,18 @@ _CONTEXT: Final = re.compile(
 # Gemini and IBM's IAM say it with a 400, as if the request were wrong.
 _KEY: Final = re.compile(r"api[_ ]key (?:not valid|expired|could not be found)", re.IGNORECASE)
 _FILTER: Final = re.compile(r"content[ _]management[ _]policy|content[ _]filter|content[ _]policy", re.IGNORECASE)
+# A parameter, a tool or an image that this model does not take, while the request may be right for another.
+_UNFIT: Final = re.compile(r"\b(?:(?:does|do) ?(?:not|n't) support|not supported|unsupported)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_UNFIT_CODES: Final = frozenset({"unsupported_parameter", "unsupported_value", "unsupported_model"})
+_QUOTA: Final = "insufficient_quota"  # comes back when somebody pays
 _BUSY_CODES: Final = frozenset(
-    {"rate_limit_exceeded", "rate_limit_error", "overloaded_error", "insufficient_quota", "server_is_overloaded"}
+    {"rate_limit_exceeded", "rate_limit_error", "overloaded_error", _QUOTA, "server_is_overloaded"}
 )
 _BUSY: Final = frozenset({429, 503, 529})
-_WRONG_REQUEST: Final = frozenset({400, 404, 409, 413, 415, 422})
+_WRONG_REQUEST: Final = frozenset({400, 409, 413, 415, 422})
+_GONE: Final = frozenset({404, 410})
 _ANSWERED: Final = 200
 
 
@@ -74,7 +81,17 @@ def said(model: Model, error: object, *, status: int, retry_after: str | None = 
     if status == 400 and _KEY.search(message):
         status = 401
     if status in _BUSY or code in _BUSY_CODES:
-        return UpstreamOverloaded(text, upstream=model.id, retry_after_s=seconds(retry_after))
+        return UpstreamOverloaded(
+            text,
+            upstream=model.id,
+            retry_after_s=seconds(retry_after),
+            status=503 if status in _BUSY - {429} else 429,
+            passing=code != _QUOTA,
+        )
+    if status in _WRONG_REQUEST and code == "model_not_found":
+        return UpstreamMissing(text, upstream=model.id)
+    if status in _WRONG_REQUEST and (code in _UNFIT_CODES or _UNFIT.search(message)):
+        return UpstreamUnfit(text, upstream=model.id, status=status)
     return _by_status(model, text, status, in_shape=bool(message))
 
 
@@ -95,8 +112,10 @@ def _by_status(model: Model, text: str, status: int, *, in_shape: bool) -> Upstr
         return UpstreamDenied(f"{name} refused the gateway's key: check its api_key in cauce.yaml", upstream=name)
     if status in {408, 504}:
         return UpstreamTimeout(text, upstream=name)
-    if (status == 404 and not in_shape) or 300 <= status < 400:
-        return UpstreamFailed(
+    if status in _GONE and in_shape:
+        return UpstreamMissing(f"{text} (status {status}): check model in cauce.yaml", upstream=name)
+    if status in _GONE or 300 <= status < 400:
+        return UpstreamMissing(
             f"{name} has no chat completions at {model.base_url} (status {status}): check base_url in cauce.yaml, "
             "it usually ends in /v1",
             upstream=name,

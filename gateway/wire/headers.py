@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gateway.errors import UpstreamFailed, UpstreamPaused, UpstreamTimeout, UpstreamUnreachable
 from gateway.ledger.entry import answering_model
-from gateway.types import Attempt, Exchange, Model
+from gateway.types import Attempt, Cloud, Exchange, Model, Zone
 from gateway.upstreams import passing
 
 Headers = list[tuple[bytes, bytes]]
@@ -24,6 +25,7 @@ REPLY_HEADERS: Final = {
     "x-cauce-gain": "how much better the large model is expected to answer, -1 to 1",
     "x-cauce-cache": "`hit`, `miss` or `off`",
     "x-cauce-escalated": "`true` when more than one model was asked",
+    "x-cauce-offline": "`true` when a model on the premises answered because those in the cloud cannot be reached",
     "x-cauce-cost-usd": "what the answer cost, exact; `unknown` without a price; not sent with a stream",
     "x-cauce-policy": "the policy that decided and its revision: `default@1f0c2ab9`",
     "x-cauce-notice": "what the model's owner wants callers to know (`models.NAME.notice`)",
@@ -33,6 +35,8 @@ REPLY_HEADERS: Final = {
 }
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_LOST: Final = 32
+# How a call ends when the upstream, or the way to it, is not there.
+_AWAY: Final = frozenset({UpstreamUnreachable.code, UpstreamTimeout.code, UpstreamPaused.code, UpstreamFailed.code})
 
 
 def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole: bool = True) -> Headers:
@@ -68,11 +72,22 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
             (b"x-cauce-model", _latin(model.id)),
             (b"x-cauce-escalated", b"true" if _escalated(exchange) else b"false"),
         ]
+        if is_offline(exchange, model):
+            headers.append((b"x-cauce-offline", b"true"))
         if model.notice:
             headers.append((b"x-cauce-notice", _latin(model.notice)))
         if whole:
             headers.append((b"x-cauce-cost-usd", usd(cost_nano_usd)))
     return headers
+
+
+def is_offline(exchange: Exchange, model: Model) -> bool:
+    """Whether a model on the premises answered while none in the cloud could be reached."""
+    if model.zone is not Zone.PREMISES:
+        return False
+    if exchange.signals is not None and exchange.signals.cloud is Cloud.DOWN:
+        return True
+    return any(each.model.zone is not Zone.PREMISES and each.outcome in _AWAY for each in exchange.attempts)
 
 
 def _lost(exchange: Exchange, model: Model | None) -> bytes:

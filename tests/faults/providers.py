@@ -172,7 +172,7 @@ async def counts_nothing(request: Request, wire: Wire) -> None:
 BEFORE: Final[dict[str, tuple[Handler, int, str]]] = {
     "hangs": (hangs, 504, "upstream_timeout"),
     "resets": (resets, 502, "upstream_error"),
-    "is-busy": (is_busy, 503, "upstream_overloaded"),
+    "is-busy": (is_busy, 429, "upstream_overloaded"),
     "fails": (fails, 502, "upstream_error"),
     "denies": (denies, 502, "upstream_auth"),
     "errs-in-a-good-status": (errs_in_a_good_status, 502, "upstream_error"),

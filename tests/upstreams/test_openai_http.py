@@ -8,7 +8,14 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.errors import UpstreamBroken, UpstreamDenied, UpstreamError, UpstreamFailed, UpstreamOverloaded
+from gateway.errors import (
+    UpstreamBroken,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamMissing,
+    UpstreamOverloaded,
+)
 from gateway.sse import MAX_EVENT_BYTES
 from gateway.upstreams.base import Upstream
 from gateway.upstreams.pool import MAX_ANSWER_BYTES
@@ -237,7 +244,7 @@ SHAPES: dict[str, tuple[int, object, type[UpstreamError], str]] = {
     "a code that is a number": (500, {"error": {"message": "Odd", "code": 500}}, UpstreamFailed, "Odd"),
     "a page": (502, b"<html>Bad gateway</html>", UpstreamFailed, "no reason given"),
     "a page for no key": (401, b"<html>Sign in</html>", UpstreamDenied, "check its api_key"),
-    "the wrong path": (404, b"404 page not found", UpstreamFailed, "it usually ends in /v1"),
+    "the wrong path": (404, b"404 page not found", UpstreamMissing, "it usually ends in /v1"),
     "too much of it": (500, b" " * 100_000 + b"{}", UpstreamFailed, "no reason given"),
     "nothing": (503, b"", UpstreamOverloaded, "no reason given"),
 }
