@@ -76,7 +76,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "reqps",
                 (
                     _rate("cauce_upstream_retries_total", "model", "outcome"),
-                    _rate("cauce_upstream_hedges_total", "model", "outcome"),
+                    _rate("cauce_upstream_hedges_total", "outcome"),
                 ),
             ),
             Panel("Cloud", "short", (("min(cauce_cloud_up)", "1 up, 0.5 degraded, 0 down"),)),

@@ -354,7 +354,7 @@ def _climb(past: Past, fate: Fate) -> _End:
         if call is None:
             return _End(model, farthest, spent, rungs, called=model)
         for each in past.calls:
-            if each.model == model.id and each.kind != SHADOW:  # its retries and hedges are spent too
+            if each.model == model.id and (each is call or each.kind != SHADOW):  # its retries and hedges too
                 spent = _sum(spent, each.cost_nano_usd)
         if call.outcome in _ANSWERED:
             draft = model

@@ -93,10 +93,12 @@ class Metrics:
         )
         self.hedges = Counter(
             "cauce_upstream_hedges",
-            "Second calls beside a slow one, by model and how they ended: `outrun` is one that came too late.",
-            ["model", "outcome"],
+            "Second calls beside a slow one: `ok` answered first, `outrun` came too late, `failed`, `aborted`.",
+            ["outcome"],
             registry=r,
         )
+        for outcome in ("ok", "outrun", "failed", "aborted"):
+            self.hedges.labels(outcome)
         self.fallbacks = Counter(
             "cauce_fallbacks",
             "Requests that went on to another model, by the one that failed and how.",
@@ -210,7 +212,8 @@ class Metrics:
             if attempt.kind == RETRY:
                 self._child(self.retries, attempt.model, attempt.outcome).inc()
             elif attempt.kind == HEDGE:
-                self._child(self.hedges, attempt.model, attempt.outcome).inc()
+                known = attempt.outcome in {"ok", "outrun", "aborted"}
+                self._child(self.hedges, attempt.outcome if known else "failed").inc()
             if following is not None and following.kind != HEDGE and following.model != attempt.model:
                 self._child(self.fallbacks, attempt.model, attempt.rejected_by or attempt.outcome).inc()
 

@@ -66,4 +66,5 @@ class Slots:
             "try again later, or raise max_in_flight in cauce.yaml",
             upstream=self._model.id,
             retry_after_s=1.0,
+            passing=False,  # asking again at once would make the queue longer
         )

@@ -12,12 +12,12 @@ import pytest
 from gateway import errors
 from gateway.errors import CauceError
 from gateway.settings import Settings
-from gateway.types import DataClass
+from gateway.types import Cloud, DataClass
 from gateway.upstreams import passing
 from gateway.wire.caller import REQUEST_HEADERS
 from gateway.wire.headers import REPLY_HEADERS, reply_headers
 from gateway.wire.messages import DOOR as MESSAGES
-from tests.builders import SMALL, an_attempt, an_exchange, an_inbound
+from tests.builders import SMALL, an_attempt, an_exchange, an_inbound, some_signals
 from tests.docs.reference import PAGE, Section, page, sections
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_every_error_that_a_client_can_see_is_on_the_page() -> None:
 
 def test_the_reply_headers_are_those_that_a_reply_has() -> None:
     attempt = an_attempt(dataclasses.replace(SMALL, notice="a demonstration"))
-    exchange = an_exchange(attempt, inbound=an_inbound(lost=("store",)))
+    exchange = an_exchange(attempt, inbound=an_inbound(lost=("store",)), signals=some_signals(cloud=Cloud.DOWN))
     sent = {name.decode() for name, _ in reply_headers(exchange, cost_nano_usd=1)}
     assert sent | {MESSAGES.request_id_header.decode()} | set(passing.REPLY) == set(REPLY_HEADERS)
 

@@ -33,7 +33,7 @@ def config(port: int) -> str:
     def model(name: str, path: str, more: str = "") -> str:
         return (
             f"  {name}: {{provider: openai-compatible, base_url: 'http://127.0.0.1:{port}/{path}/v1', model: served, "
-            f"zone: premises, kind: slm{more}}}\n"
+            f"zone: premises, kind: slm, retries: {{most: 0}}{more}}}\n"
         )
 
     models = "".join(model(name, name) for name in MODELS) + model("narrow", "hangs", ", max_in_flight: 1")

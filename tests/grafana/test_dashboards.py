@@ -91,7 +91,7 @@ def test_every_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
     assert all(refs)
     assert len(refs) == len(set(refs))  # Grafana draws one query of each name
     for target in panel["targets"]:
-        grouped = re.search(r"sum by \(([^)]*)\)", target["expr"])
+        grouped = re.search(r"(?:sum|max) by \(([^)]*)\)", target["expr"])
         labels = set(grouped.group(1).split(", ")) - {"le"} if grouped else set()
         assert target["legendFormat"]
         assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) == labels
