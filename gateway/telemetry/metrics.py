@@ -208,14 +208,16 @@ class Metrics:
                 self._child(self.checked, attempt.verdict.check, "turned_down").inc()
 
     def _observe_second_calls(self, attempts: list[AttemptEntry]) -> None:
-        for attempt, following in zip(attempts, [*attempts[1:], None], strict=True):
+        calls = [attempt for attempt in attempts if attempt.kind not in VERIFYING]
+        for attempt, following in zip(calls, [*calls[1:], None], strict=True):
             if attempt.kind == RETRY:
                 self._child(self.retries, attempt.model, attempt.outcome).inc()
             elif attempt.kind == HEDGE:
                 known = attempt.outcome in {"ok", "outrun", "aborted"}
                 self._child(self.hedges, attempt.outcome if known else "failed").inc()
-            if following is not None and following.kind != HEDGE and following.model != attempt.model:
-                self._child(self.fallbacks, attempt.model, attempt.rejected_by or attempt.outcome).inc()
+            went_on = following is not None and following.kind != HEDGE and following.model != attempt.model
+            if went_on and attempt.outcome != "ok":
+                self._child(self.fallbacks, attempt.model, attempt.outcome).inc()
 
     def observe_shadow(self, route: str, attempt: AttemptEntry) -> None:
         """Count the call of one copy: a call like any other, whose cost is told apart from the answers'."""

@@ -15,6 +15,7 @@ from gateway.opinions import Came
 from gateway.stages.verify import ASKING, CHECKS
 from gateway.telemetry.metrics import Metrics
 from gateway.types import CacheState, DataClass, Outcome, Zone
+from gateway.upstreams.static import default_embedding
 from tests.running import Running
 from tests.traffic import MODELS, a_gateway, mixed
 
@@ -26,8 +27,9 @@ def codes(kind: type[CauceError] = CauceError) -> set[str]:
 ROUTES = {"", "plain", "climbing", "cutting", "pinned"}
 CLOSED: dict[str, set[str]] = {
     "route": ROUTES,
-    "model": {"", *MODELS},
-    "outcome": {*Outcome, *codes(), "in_force", SHADOW},
+    "model": {"", *MODELS, default_embedding().id},
+    "outcome": {*Outcome, *codes(), "in_force", SHADOW, "outrun"},
+    "replica": {"0"},
     "code": codes() | {"client_closed_request"},
     "check": set(CHECKS) | ASKING,
     "kind": {"prompt", "completion"},
