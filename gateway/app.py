@@ -33,12 +33,14 @@ from gateway.pipeline import Pipeline
 from gateway.policy.live import LivePolicy, Refusal
 from gateway.policy.rules import Policy
 from gateway.policy.trace import explained
+from gateway.pseudonyms.names import Pseudonyms
 from gateway.settings import Settings
 from gateway.shadows import Shadows
 from gateway.signals.difficulty import DifficultyScorer
 from gateway.signals.language import detect
 from gateway.signals.privacy import PrivacyScanner, read_points
 from gateway.stages.classify import Classifier, Moment, Unread
+from gateway.stages.pseudonymise import Pseudonymiser
 from gateway.stages.recall import Recall
 from gateway.stages.record import LedgerRecorder
 from gateway.telemetry.audit import policy_record, refusal_record
@@ -53,7 +55,7 @@ from gateway.upstreams.pool import Pool
 from gateway.upstreams.static import default_embedding
 from gateway.wire import completions, embeddings, messages, responses
 from gateway.wire.body import App, Receive, Scope, Send
-from gateway.wire.chat import read_chat
+from gateway.wire.chat import read_chat, read_texts
 from gateway.wire.door import Door
 from gateway.wire.endpoint import Endpoint, new_request_id
 from gateway.wire.pages import build_pages
@@ -169,6 +171,7 @@ class Parts:
     breakers: Breakers
     erasures: Erasures
     shadows: Shadows
+    pseudonyms: Pseudonyms
 
 
 class Gateway:
@@ -236,6 +239,7 @@ class Gateway:
         """Callers were erased: no answer is kept that could be theirs, and the audit gives them no old name."""
         if self.parts.store is not None:
             self.parts.store.clear()
+        self.parts.pseudonyms.clear()
         self.parts.ledger.forget(subjects)
         _log.warning("callers were erased, the answer cache is empty", extra=fields(erasures=len(subjects)))
 
@@ -321,6 +325,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         crashed=_crashed(metrics),
     )
     conversations = Conversations()
+    pseudonyms = Pseudonyms()
     erasures = Erasures(engine)
     parts = Parts(
         settings,
@@ -336,6 +341,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         breakers,
         erasures,
         shadows,
+        pseudonyms,
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
@@ -351,6 +357,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
             health.state(), clock.hour(policy.current().time_zone), None, conversations.held_by(inbound)
         ),
         heard=health.heard,
+        pseudonymiser=Pseudonymiser(pseudonyms, read=read_texts),
         conversations=conversations,
         shadows=shadows,
         opinions=Opinions(models=catalogue, upstreams=upstreams, gate=gate, heard=health.heard),

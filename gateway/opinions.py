@@ -88,7 +88,7 @@ class Opinions:
     def _whom(self, check: Check, number: int, attempt: Attempt, decision: Decision) -> Model | None:
         """Another model than the one that answered, where there is one; the same for `samples` that name none."""
         if not check.model:
-            return attempt.model
+            return attempt.model if not attempt.transform else None  # its answers would come back with placeholders
         names = decision.asked[number] if number < len(decision.asked) else ()
         others = [name for name in names if name != attempt.model.id]
         chosen = next(iter(others or names), None)
@@ -218,7 +218,9 @@ class _Asking:
         return Came.TURNED_DOWN, f"{share:.0%} of {len(others)} further answers agree, below {check.threshold:g}"
 
     async def _call(self, body: Mapping[str, Any], verifies: str, *, hints: frozenset[str]) -> Answer:
-        inbound = dataclasses.replace(self._question.inbound, body=body, stream=False, hints=hints, headers={})
+        inbound = dataclasses.replace(
+            self._question.inbound, body=body, stream=False, hints=hints, headers={}, masked=None
+        )
         return await self._opinions.call(
             inbound,
             self._model,

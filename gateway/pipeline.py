@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway.cache.conversations import Conversations
@@ -24,8 +25,9 @@ from gateway.policy.rules import Policy
 from gateway.rungs import Asked, Rungs
 from gateway.shadows import Shadows
 from gateway.sse import error_event
-from gateway.stages.call import end
+from gateway.stages.call import PSEUDONYMISED, end
 from gateway.stages.classify import Classifier, Moment, Unread
+from gateway.stages.pseudonymise import UNPLACED, Pseudonymiser, masked_request
 from gateway.stages.recall import Recall
 from gateway.stages.verify import Question
 from gateway.types import (
@@ -33,6 +35,7 @@ from gateway.types import (
     Decision,
     Exchange,
     Inbound,
+    Masked,
     Model,
     Outcome,
     Signals,
@@ -84,6 +87,7 @@ class Pipeline:
         language: Callable[[str], str],
         moment: Callable[[Inbound], Moment],
         heard: Callable[[Model, UpstreamError | None], None],
+        pseudonymiser: Pseudonymiser | None = None,
         conversations: Conversations | None = None,
         shadows: Shadows | None = None,
         opinions: Opinions | None = None,
@@ -98,17 +102,21 @@ class Pipeline:
         self._language = language
         self._moment = moment
         self._heard = heard
+        self._pseudonymiser = pseudonymiser
         self._conversations = conversations
         self._shadows = shadows
         self._checker = checker
 
     async def run(self, inbound: Inbound, exchange: Exchange) -> Reply:
         """Answer a request, or raise `CauceError`. A whole reply is recorded on return, a stream at its end."""
-        signals, decision = self.choose(inbound, exchange)
+        signals, policy = self.classify(inbound, exchange)
+        decision = self._decide(inbound, signals, policy, exchange)
         exchange.cache, key, kept = self._recall.look(inbound, signals, decision)
         if kept is not None:
             self._hold(kept.model, inbound, decision)
             return await self._replay(kept, exchange)
+        if decision.masked is not None:
+            inbound, decision = self._mask(inbound, signals, decision, policy, exchange)
         if not decision.ladder:
             raise nothing_allowed(decision)
         question = Question(inbound, signals, self._language, self._checker)
@@ -138,16 +146,33 @@ class Pipeline:
     def choose(self, inbound: Inbound, exchange: Exchange) -> tuple[Signals, Decision]:
         """classify and decide: under one policy, which the request keeps. No call is made."""
         signals, policy = self.classify(inbound, exchange)
+        return signals, self._decide(inbound, signals, policy, exchange)
+
+    def _decide(self, inbound: Inbound, signals: Signals, policy: Policy, exchange: Exchange) -> Decision:
         decision = decide(signals, policy=policy, models=self._models, requested=inbound.model)
         exchange.decision = decision
-        return signals, decision
+        return decision
+
+    def _mask(
+        self, inbound: Inbound, signals: Signals, decision: Decision, policy: Policy, exchange: Exchange
+    ) -> tuple[Inbound, Decision]:
+        """pseudonymise what may leave only so; where that cannot be done, leave out the models beyond the ceiling."""
+        started, unread = time.perf_counter(), unread_of(policy)
+        made: Masked | str = UNPLACED
+        if self._pseudonymiser is not None:
+            detect = partial(self._classifier.detect, unread=unread)
+            made = self._pseudonymiser.mask(inbound, signals, detect)
+        exchange.classify_seconds += time.perf_counter() - started
+        inbound, decision = masked_request(made, inbound, decision, self._models)
+        exchange.inbound, exchange.decision = inbound, decision
+        exchange.transform = PSEUDONYMISED if inbound.masked is not None else str(made)
+        return inbound, decision
 
     def classify(self, inbound: Inbound, exchange: Exchange) -> tuple[Signals, Policy]:
         """classify, and the policy that the request keeps."""
         policy = self._policy()
         started = time.perf_counter()
-        unread = Unread(policy.unreadable, policy.failure, policy.operating_point)
-        signals = self._classifier.classify(inbound, unread=unread, moment=self._moment(inbound))
+        signals = self._classifier.classify(inbound, unread=unread_of(policy), moment=self._moment(inbound))
         exchange.classify_seconds = time.perf_counter() - started
         exchange.signals = signals
         return signals, policy
@@ -219,3 +244,8 @@ class _Copy:
             self.whole, self.pieces = False, []
             return
         self.pieces.append(piece)
+
+
+def unread_of(policy: Policy) -> Unread:
+    """How a policy wants a text read."""
+    return Unread(policy.unreadable, policy.failure, policy.operating_point)

@@ -17,7 +17,7 @@ from gateway.ledger.entry import HEDGE, RETRY
 from gateway.opened import Opened, held_chars, hold, leave, mode_of
 from gateway.retries import Budget, Pace, again, race, worth_it
 from gateway.sse import Relay
-from gateway.stages.call import begin, call_whole, end, open_door
+from gateway.stages.call import answering, begin, call_whole, end, open_door
 from gateway.stages.verify import Question, wants_logprobs
 from gateway.types import Answer, Attempt, Decision, Exchange, Model, Outcome, Usage
 from gateway.upstreams.base import Call, Upstream
@@ -156,7 +156,8 @@ class Rungs:
             logprobs=0 if inbound.stream else wants_logprobs(asked.decision.route.checks, asked.question),
             number=number,
         )
-        return self._upstreams[name], released, begin(asked.exchange, model, released.value.aside, role)
+        upstream = answering(self._upstreams[name], inbound, asked.decision)
+        return upstream, released, begin(asked.exchange, model, released.value.aside, role)
 
 
 async def _outran(result: Answered) -> None:

@@ -471,8 +471,6 @@ class Exchange:
     code: str = ""  # the error's code, when there was one
     stream: bool = False
     transform: str = ""  # `pseudonymised`, or why the text could not be and stayed
-    sent_as: DataClass | None = None  # the class of what left, after the transform
-    replaced: int = 0  # values that placeholders stood for
     classify_seconds: float = 0.0
     first_byte_seconds: float | None = None
     seconds: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -29,6 +30,35 @@ async def _good(_raw: bytes, streamed: bool, wire: Wire) -> None:
         await wire.events(*STREAM)
     else:
         await wire.whole(completion(ANSWER))
+
+
+async def _echo(raw: bytes, streamed: bool, wire: Wire) -> None:
+    """What was said last, again, a few letters at a time; to whom offers tools, as the arguments of a call."""
+    body = json.loads(raw)
+    content = body["messages"][-1]["content"]
+    said = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    if "tools" not in body:
+        if not streamed:
+            return await wire.whole(completion(said))
+        pieces = [delta(said[n : n + 3]) for n in range(0, len(said), 3)]
+        return await wire.events(*pieces, delta(finish="stop"), DONE)
+    name, arguments = body["tools"][0]["function"]["name"], json.dumps({"nota": said}, ensure_ascii=False)
+    call = {"index": 0, "id": "call_0123456789abcdef", "type": "function"}
+    if not streamed:
+        message = {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{**call, "function": {"name": name, "arguments": arguments}}],
+        }
+        return await wire.whole(
+            completion(choices=[{"index": 0, "message": message, "finish_reason": "tool_calls", "logprobs": None}])
+        )
+    first = delta(tool_calls=[{**call, "function": {"name": name, "arguments": ""}}])
+    pieces = [
+        delta(tool_calls=[{"index": 0, "function": {"arguments": arguments[n : n + 3]}}])
+        for n in range(0, len(arguments), 3)
+    ]
+    return await wire.events(first, *pieces, delta(finish="tool_calls"), DONE)
 
 
 async def _poor(_raw: bytes, streamed: bool, wire: Wire) -> None:
@@ -66,7 +96,7 @@ async def _cut(_raw: bytes, streamed: bool, wire: Wire) -> None:
 
 
 _BEHAVIOURS: Mapping[str, Callable[[bytes, bool, Wire], Awaitable[None]]] = {
-    "good": _good, "poor": _poor, "fail": _fail, "reject": _reject, "reset": _reset, "cut": _cut,
+    "good": _good, "echo": _echo, "poor": _poor, "fail": _fail, "reject": _reject, "reset": _reset, "cut": _cut,
 }  # fmt: skip
 
 

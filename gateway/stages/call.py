@@ -5,12 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.errors import UpstreamError
 from gateway.gate import Destination, Gate, Released
-from gateway.types import Answer, Aside, Attempt, Decision, Exchange, Inbound, Model, Outcome, Signals
+from gateway.pseudonyms.restore import Restorer
+from gateway.types import (
+    Answer,
+    Aside,
+    Attempt,
+    Decision,
+    Exchange,
+    Inbound,
+    Masked,
+    Model,
+    Outcome,
+    Signals,
+)
 from gateway.upstreams.base import Call, Upstream
 from gateway.upstreams.passing import EVERYONES
+from gateway.upstreams.restoring import Restoring
+
+PSEUDONYMISED: Final = "pseudonymised"
 
 
 def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
@@ -23,14 +39,29 @@ def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     logprobs: int,
     number: int = 0,
 ) -> Released[Call]:
-    """The caller's body, released to one model; raises `GateRefused`."""
+    """The caller's body, released to one model, beyond the ceiling with placeholders; raises `GateRefused`."""
+    body, data, limit = inbound.body, signals.data, decision.ceiling
+    masked = masked_for(model, inbound, decision)
+    if masked is not None:
+        body, data, limit = masked.body, masked.data, decision.masked or limit
     unknown = inbound.hints - model.hints
-    body = without_hints(inbound.body, unknown) if unknown else inbound.body
+    body = without_hints(body, unknown) if unknown else body
     # Beyond the ceiling a text goes only pseudonymised, which a header cannot be: there, none that says anything.
     names = model.headers if model.zone <= decision.ceiling else model.headers & EVERYONES
     headers = {name: value for name, value in inbound.headers.items() if name in names}
     call = Call(inbound.request_id, body, inbound.stream, logprobs, headers, number=number)
-    return gate.release(call, data=signals.data, limit=decision.ceiling, destination=Destination(model.id, model.zone))
+    return gate.release(call, data=data, limit=limit, destination=Destination(model.id, model.zone))
+
+
+def masked_for(model: Model, inbound: Inbound, decision: Decision) -> Masked | None:
+    """What stands for the body where this model may not have it as it is; nothing where it may, or nothing does."""
+    return inbound.masked if model.zone > decision.ceiling else None
+
+
+def answering(upstream: Upstream, inbound: Inbound, decision: Decision) -> Upstream:
+    """The upstream itself, or one that puts back into its answers what placeholders stood for."""
+    masked = masked_for(upstream.model, inbound, decision)
+    return upstream if masked is None else Restoring(upstream, Restorer(masked.values))
 
 
 def without_hints(body: Mapping[str, object], unknown: frozenset[str]) -> dict[str, object]:
@@ -60,6 +91,9 @@ def _plain(parts: list[object]) -> object:
 def begin(exchange: Exchange, model: Model, aside: Aside | None = None, role: str = "") -> Attempt:
     """Book an attempt before it is made, so that an aborted one is in the story too."""
     attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, aside=aside or Aside(), role=role)
+    decision, inbound = exchange.decision, exchange.inbound
+    if decision is not None and inbound is not None and masked_for(model, inbound, decision) is not None:
+        attempt.transform = PSEUDONYMISED
     exchange.attempts.append(attempt)
     return attempt
 

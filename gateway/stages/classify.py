@@ -80,7 +80,7 @@ class Classifier:
         """Every signal of a request."""
         difficulty = self._scorer.score(inbound.parts)
         language = self._language(asked(inbound.parts))
-        detection = self._detect(inbound, language, unread)
+        detection = self.detect(inbound, language, unread)
         shape = outline(inbound)
         return Signals(
             slm_success=difficulty.slm_success,
@@ -105,7 +105,8 @@ class Classifier:
             findings=detection.findings,
         )
 
-    def _detect(self, inbound: Inbound, language: str, unread: Unread) -> Detection:
+    def detect(self, inbound: Inbound, language: str, unread: Unread) -> Detection:
+        """The privacy scan alone, with what the policy says of what cannot be read. Never raises."""
         if sum(len(part.text) for part in inbound.parts) > self._max_chars:
             return _unreadable("oversize", unread.unreadable)
         try:

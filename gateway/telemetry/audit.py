@@ -60,11 +60,11 @@ def record_of(exchange: Exchange, entry: Entry, attempts: Sequence[AttemptEntry]
         entry.rule,
         entry.policy,
         entry.policy_revision,
-        _destinations(attempts),
-        NO_TRANSFORM,
+        _destinations(attempts, [attempt.transform for attempt in exchange.attempts]),
+        next((attempt.transform for attempt in exchange.attempts if attempt.transform), NO_TRANSFORM),
         entry.outcome,
         entry.code,
-        _json({"left_out": _left_out(exchange)}) if refused else "{}",
+        _json(_detail(exchange, refused=refused)),
     )
 
 
@@ -82,7 +82,7 @@ def copy_record(exchange: Exchange, call: AttemptEntry) -> Record | None:
         rule=decision.rule,
         policy=decision.policy,
         policy_revision=decision.policy_revision,
-        destinations=_destinations([call]),
+        destinations=_destinations([call], [""]),
         transform=NO_TRANSFORM,
         outcome=call.outcome,
     )
@@ -133,11 +133,29 @@ def _left_out(exchange: Exchange) -> list[str]:
     return [skip.model for skip in exchange.decision.skipped] if exchange.decision else []
 
 
-def _destinations(calls: Sequence[AttemptEntry]) -> str:
+def _detail(exchange: Exchange, *, refused: bool) -> dict[str, object]:
+    """Which models might not have it; of a text that was pseudonymised what it was then, or why it was not."""
+    detail: dict[str, object] = {"left_out": _left_out(exchange)} if refused else {}
+    masked = exchange.inbound.masked if exchange.inbound else None
+    if masked is not None:
+        detail |= {"sent_as": masked.data.label, "replaced": dict(sorted(masked.counts.items()))}
+    elif exchange.transform:
+        detail["not_pseudonymised"] = exchange.transform
+    return detail
+
+
+def _destinations(calls: Sequence[AttemptEntry], transforms: Sequence[str]) -> str:
+    """Each place that the text went to; with the transform, where what went there was not the text as it is."""
     return _json(
         [
-            {"model": call.model, "zone": call.zone, "processor": call.provider, "outcome": call.outcome}
-            for call in calls
+            {
+                "model": call.model,
+                "zone": call.zone,
+                "processor": call.provider,
+                "outcome": call.outcome,
+                **({"transform": transform} if transform else {}),
+            }
+            for call, transform in zip(calls, transforms, strict=True)
         ]
     )
 

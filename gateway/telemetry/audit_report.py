@@ -18,7 +18,7 @@ from gateway.ledger.chain_check import NEEDS_RECORD, check
 from gateway.ledger.report import Period
 from gateway.ledger.tables import attempts, audit, entries, policies
 from gateway.signals.taxonomy import GROUNDS, Kind
-from gateway.telemetry.audit import POLICY, REFUSAL, SHADOW, as_values, checked_values, read, utc
+from gateway.telemetry.audit import NO_TRANSFORM, POLICY, REFUSAL, SHADOW, as_values, checked_values, read, utc
 from gateway.types import DataClass
 
 FAILED: Final = "scan_failed"  # the reason of a scan that failed; any other is a part that it could not read
@@ -97,7 +97,7 @@ def _count_calls(row: Mapping[str, Any], counts: _Counts) -> list[tuple[str, ...
     """Where a request's text went, or its copy's; counted as one request of each place, and as many calls."""
     data, rule = row["data_class"], row["rule"]
     places: list[tuple[str, ...]] = [
-        (data, call["zone"], call["processor"], rule, row["transform"])
+        (data, call["zone"], call["processor"], rule, call.get("transform", NO_TRANSFORM))
         for call in row["destinations"]
         if isinstance(call, dict) and {"zone", "processor"} <= call.keys()
     ]

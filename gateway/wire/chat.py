@@ -147,9 +147,7 @@ def read_translated(  # noqa: PLR0913 - as above
             raise BadRequest(f"`{name}` must be a number", param=name)
     parts: list[Part] = []
     opaque: list[str] = []
-    for index, message in enumerate(messages):
-        _read_message(message, index, parts, opaque)
-    _read_fields(body, parts, opaque)
+    _read_body(body, messages, parts, opaque)
     if asked.lost:
         _collect(dict(asked.lost), "field", parts, opaque)
     return Inbound(
@@ -169,6 +167,21 @@ def read_translated(  # noqa: PLR0913 - as above
         lost=tuple(asked.lost),
         hints=asked.hints,
     )
+
+
+def read_texts(body: Mapping[str, object]) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """Every text of a body that was read before, and the kinds of its parts that hold no readable text."""
+    parts: list[Part] = []
+    opaque: list[str] = []
+    messages = body.get("messages")
+    _read_body(body, messages if isinstance(messages, list) else [], parts, opaque)
+    return tuple(parts), tuple(opaque)
+
+
+def _read_body(body: Mapping[str, object], messages: list[object], parts: list[Part], opaque: list[str]) -> None:
+    for index, message in enumerate(messages):
+        _read_message(message, index, parts, opaque)
+    _read_fields(body, parts, opaque)
 
 
 def _asks_usage(options: object) -> bool:

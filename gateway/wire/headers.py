@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.errors import UpstreamFailed, UpstreamPaused, UpstreamTimeout, UpstreamUnreachable
 from gateway.ledger.entry import answering_model
+from gateway.stages.call import PSEUDONYMISED
 from gateway.types import Attempt, Cloud, Exchange, Model, Zone
 from gateway.upstreams import passing
 
@@ -21,6 +22,7 @@ REPLY_HEADERS: Final = {
     "x-cauce-rule": "the rule that chose it; `default` when none matched, `pinned` when the request named its model",
     "x-cauce-zone": "where the answering model is; without one, the farthest zone that the text may enter",
     "x-cauce-data-class": "the class of the request's data",
+    "x-cauce-transform": "`pseudonymised` where the route did so; `none` where it could not and the text stayed",
     "x-cauce-slm-success": "how likely the small model answers acceptably, 0 to 1",
     "x-cauce-gain": "how much better the large model is expected to answer, -1 to 1",
     "x-cauce-cache": "`hit`, `miss` or `off`",
@@ -57,6 +59,9 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
             (b"x-cauce-zone", (model.zone if model else decision.ceiling).label.encode()),
             (b"x-cauce-policy", _latin(f"{decision.policy}@{decision.policy_revision}")),
         ]
+    if exchange.transform:
+        done = exchange.transform == PSEUDONYMISED
+        headers.append((b"x-cauce-transform", exchange.transform.encode() if done else b"none"))
     if (signals := exchange.signals) is not None:
         headers += [
             (b"x-cauce-data-class", signals.data.label.encode()),

@@ -98,7 +98,12 @@ def test_every_error_that_a_client_can_see_is_on_the_page() -> None:
 
 def test_the_reply_headers_are_those_that_a_reply_has() -> None:
     attempt = an_attempt(dataclasses.replace(SMALL, notice="a demonstration"))
-    exchange = an_exchange(attempt, inbound=an_inbound(lost=("store",)), signals=some_signals(cloud=Cloud.DOWN))
+    exchange = an_exchange(
+        attempt,
+        inbound=an_inbound(lost=("store",)),
+        signals=some_signals(cloud=Cloud.DOWN),
+        transform="pseudonymised",
+    )
     sent = {name.decode() for name, _ in reply_headers(exchange, cost_nano_usd=1)}
     assert sent | {MESSAGES.request_id_header.decode()} | set(passing.REPLY) == set(REPLY_HEADERS)
 
