@@ -18,7 +18,7 @@ def config(url: str) -> str:
     """One model that answers, and one for each way of failing. No cache: the tests count calls."""
     sound = _MODEL.format(url=url, model="small-1", kind="slm", more=", modalities: [image]")
     failing = {
-        name: _MODEL.format(url=url, model=f"{name}-1", kind="llm", more="")
+        name: _MODEL.format(url=url, model=f"{name}-1", kind="llm", more=", retries: {most: 0}, breaker: {failures: 0}")
         for name in ("busy", "down", "picky", "full")
     }
     lines = "\n".join(f"  {name}: {entry}" for name, entry in {"small": sound, **failing}.items())

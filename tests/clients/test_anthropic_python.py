@@ -118,7 +118,7 @@ def test_cache_hints_do_not_reach_a_model_that_knows_none_and_are_named(
 
 ERRORS: list[tuple[str, type[anthropic.APIStatusError], int, str]] = [
     ("gpt-99", anthropic.NotFoundError, 404, "not_found_error"),
-    ("busy", anthropic.ServiceUnavailableError, 503, "overloaded_error"),
+    ("busy", anthropic.RateLimitError, 429, "rate_limit_error"),
     ("down", anthropic.InternalServerError, 502, "api_error"),
     ("picky", anthropic.BadRequestError, 400, "invalid_request_error"),
     ("full", anthropic.BadRequestError, 400, "invalid_request_error"),

@@ -86,7 +86,7 @@ def test_models_are_listed_and_found_by_name(said: dict[str, Any]) -> None:
 def test_an_error_is_the_exception_that_the_client_has_for_it(said: dict[str, Any], how: str) -> None:
     errors = said["errors"]
     assert errors[f"gpt-99{how}"] == ["NotFoundError", 404, "model_not_found", True]
-    assert errors[f"busy{how}"] == ["InternalServerError", 503, "upstream_overloaded", True]
+    assert errors[f"busy{how}"] == ["RateLimitError", 429, "upstream_overloaded", True]
     assert errors[f"down{how}"] == ["InternalServerError", 502, "upstream_error", True]
     assert errors[f"picky{how}"] == ["BadRequestError", 400, "upstream_rejected", True]
     assert errors[f"full{how}"] == ["BadRequestError", 400, "context_length_exceeded", True]

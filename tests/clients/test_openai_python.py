@@ -171,7 +171,7 @@ def test_a_stream_says_the_same_but_for_what_it_costs(client: openai.OpenAI) -> 
 
 ERRORS: list[tuple[str, type[openai.APIStatusError], int, str]] = [
     ("gpt-99", openai.NotFoundError, 404, "model_not_found"),
-    ("busy", openai.InternalServerError, 503, "upstream_overloaded"),
+    ("busy", openai.RateLimitError, 429, "upstream_overloaded"),
     ("down", openai.InternalServerError, 502, "upstream_error"),
     ("picky", openai.BadRequestError, 400, "upstream_rejected"),
     ("full", openai.BadRequestError, 400, "context_length_exceeded"),
@@ -199,7 +199,7 @@ def test_a_wrong_field_is_a_bad_request_that_names_it(client: openai.OpenAI) -> 
 
 
 def test_how_long_to_wait_is_what_the_provider_said(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.InternalServerError) as caught:
+    with pytest.raises(openai.RateLimitError) as caught:
         client.chat.completions.create(model="busy", messages=ASK)
     assert caught.value.response.headers["retry-after"] == "7"
 

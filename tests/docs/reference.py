@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.cli.main import COMMANDS, main
-from gateway.errors import CauceError, ConfigError, UpstreamRejected
+from gateway.errors import CauceError, ConfigError, UpstreamRejected, UpstreamUnfit
 from gateway.policy.vocabulary import SIGNALS, Form, Signal
 from gateway.settings import Settings
 from gateway.signals.taxonomy import GROUNDS
@@ -131,7 +131,8 @@ def errors() -> Section:
     lines = []
     for group in CauceError.__subclasses__():
         for leaf in group.__subclasses__():
-            status = f"{leaf.status}, or the upstream's" if leaf is UpstreamRejected else str(leaf.status)
+            theirs = leaf in {UpstreamRejected, UpstreamUnfit}
+            status = f"{leaf.status}, or the upstream's" if theirs else str(leaf.status)
             lines.append(Line(leaf.code, leaf.__doc__ or "", (status, _who(group))))
     lead = (
         "OpenAI's error object; `error.code` is stable. A stream that has begun ends in an `error` event instead. "
