@@ -25,6 +25,7 @@ from gateway.errors import ConfigError
 from gateway.gate import Destination, Gate
 from gateway.ledger.costing import footprint, price_book
 from gateway.ledger.erasure import Erasures
+from gateway.ledger.feedback import keep
 from gateway.ledger.keys import REFRESH_S, KeyRing
 from gateway.ledger.policies import remember
 from gateway.ledger.store import Ledger, open_engine
@@ -59,6 +60,7 @@ from gateway.wire.chat import read_chat, read_texts
 from gateway.wire.door import Door
 from gateway.wire.endpoint import Endpoint, new_request_id
 from gateway.wire.pages import build_pages
+from router_models.calibration import load as load_calibration
 from router_models.encoder import Encoder
 
 _log = logging.getLogger("cauce")
@@ -81,12 +83,19 @@ def policy_file(settings: Settings, named: Path | None = None) -> Path:
     return here if here.exists() else SHIPPED_POLICIES / "default.yaml"
 
 
-def build_models(settings: Settings, *, on_failure: Callable[[BaseException], None]) -> Classifier:
-    """The models that read a request; raises `ConfigError` when an artefact is missing or broken."""
+def build_models(
+    settings: Settings, *, on_failure: Callable[[BaseException], None], slms: Sequence[str] | None = None
+) -> Classifier:
+    """The models that read a request; raises `ConfigError` when an artefact is missing or broken.
+
+    `slms` are the small models that may answer, in their order; none: those of cauce.yaml.
+    """
     encoder = Encoder.load(ARTIFACTS)
+    names = slms if slms is not None else [model.id for model in settings.catalogue() if model.kind == "slm"]
+    calibration = load_calibration(Path(settings.calibration), names) if settings.calibration else None
     scanner = PrivacyScanner.load(ARTIFACTS, encoder=encoder)
     classifier = Classifier(
-        scorer=DifficultyScorer.load(ARTIFACTS, encoder=encoder),
+        scorer=DifficultyScorer.load(ARTIFACTS, encoder=encoder, calibration=calibration),
         scanners={name: scanner.at(point) for name, point in read_points(ARTIFACTS).items()},
         language=detect,
         max_scan_chars=settings.limits.max_scan_chars,
@@ -345,7 +354,11 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
-        classifier=build_models(settings, on_failure=_scan_failed(metrics)),
+        classifier=build_models(
+            settings,
+            on_failure=_scan_failed(metrics),
+            slms=[model.id for model in catalogue.values() if model.kind == "slm"],
+        ),
         policy=policy.current,
         models=catalogue,
         upstreams=upstreams,
@@ -390,6 +403,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         explain=lambda signals, decision, *, requested, language: explained(
             signals, decision, policy=policy.current(), models=catalogue, requested=requested, language=language
         ),
+        keep_feedback=lambda request_id, caller, score: asyncio.to_thread(keep, engine, request_id, caller, score),
         home=lambda language: home(
             models=catalogue.values(),
             policy=policy.current(),

@@ -8,6 +8,7 @@
         BodyTimeout                   408    request_timeout
         UnknownModel                  404    model_not_found
         UnknownPath                   404    not_found
+        UnknownRequest                404    request_not_found
         WrongMethod                   405    method_not_allowed
       CallerError                            whoever gave out the key can act
         MissingKey                    401    missing_api_key
@@ -105,6 +106,12 @@ class UnknownPath(RequestError):
     """There is nothing at this path."""
 
     status, code = 404, "not_found"
+
+
+class UnknownRequest(RequestError):
+    """Feedback for a request that this caller never made."""
+
+    status, code = 404, "request_not_found"
 
 
 class WrongMethod(RequestError):

@@ -155,6 +155,9 @@ class Settings(_Frozen):
         True, description="look for local servers on their usual ports, and cloud keys in the environment"
     )
     policy: str = Field("", description="policy file; none: policies/default.yaml, else the shipped default")
+    calibration: str = Field(
+        "", description="what `cauce router calibrate` wrote: the router's scores as those of the small model here"
+    )
     prices: str | None = Field(None, description="price file over the shipped seed")
     grid: str | None = Field(None, description="file of dated grid mixes, g CO2e a kWh by country, over ecologits' own")
     ledger: str = Field("sqlite:///cauce.db", description="sqlite:///FILE or postgresql://...")

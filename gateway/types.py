@@ -187,6 +187,7 @@ class Difficulty:
     task: str
     domain: str
     low_confidence: bool = False
+    follow_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,7 @@ class Signals:
     cloud: Cloud = Cloud.UP
     hour: int = 12  # 0 to 23, in the policy's time zone
     low_confidence: bool = False
+    follow_up: bool = False  # the turn makes sense only after those before it: `and in Java?`
     draw: float = 0.5  # the conversation's lot, 0 to 0.9999: which canaries and shadows it takes part in
     held_by: str = ""  # the rule that moved this conversation to a large model, while it is kept there (`sticky`)
     findings: tuple[Finding, ...] = ()

@@ -65,6 +65,11 @@ def _read(folder: Path) -> dict[str, dict[str, object]]:
     raise ConfigError(f"the manifest is of format {manifest['format']}, not {FORMAT}; {_CURE}", where=str(path))
 
 
+def sha256_of(content: bytes) -> str:
+    """What some bytes hash to, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """What the file hashes to, in hexadecimal."""
     with path.open("rb") as file:

@@ -151,7 +151,14 @@ class RouterModel:
 
     def read(self, text: str) -> Scores:
         """Score a text."""
-        inputs = self._reader(text)
+        return self.score(self.inputs(text))
+
+    def inputs(self, text: str) -> Inputs:
+        """What the network sees of a text."""
+        return self._reader(text)
+
+    def score(self, inputs: Inputs) -> Scores:
+        """Score what `inputs` gave."""
         (scores,) = self._session.run(None, {"dense": inputs.dense[None], "grams": inputs.grams})
         values: list[float] = scores[0].tolist()
         members = (len(values) - len(TASKS) - len(DOMAINS)) // 3

@@ -26,7 +26,7 @@ COMMANDS = {
     "audit": "What class of data went where: verify, anchor, export, erase.",
     "keys": "Callers' keys: create, list, revoke.",
     "models": "The models; `models pull NAME` fetches weights.",
-    "router": "Train and evaluate the router model.",
+    "router": "The router model: train, evaluate, calibrate.",
     "privacy": "Evaluate the privacy scan.",
 }
 

@@ -1,4 +1,4 @@
-"""`cauce router`: train the router model again, and measure it."""
+"""`cauce router`: train the router model again, measure it, fit it to the small model that is deployed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from gateway.cli.bars import Bars
+from gateway.cli.calibrate import command as calibrate
 from gateway.errors import ConfigError
 from gateway.types import DataClass
 
@@ -26,6 +27,9 @@ _NEEDS_TRAINING = "is not installed: `make router` installs what training needs 
 @click.group()
 def command() -> None:
     """The router model: what predicts whether a small model will answer well."""
+
+
+command.add_command(calibrate, "calibrate")
 
 
 @command.command()
@@ -46,7 +50,7 @@ def train(data: Path, queries: Path | None, out: Path | None) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} {_NEEDS_TRAINING}") from error
     folder = out or manifest.FOLDER
-    with _Bars() as bars:
+    with Bars() as bars:
         if queries is None:
             router.train(data, folder, watcher=bars)
         else:  # the teacher learnt from the shipped queries: what it said belongs to them
@@ -118,7 +122,7 @@ def _measured(data: Path, names: str | None, queries: Path | None, use_cases: Pa
     artifacts = manifest.FOLDER
     manifest.verify(artifacts, FILES, version=VERSION)
     model = RouterModel.load(artifacts, Encoder.load(artifacts))
-    with _Bars() as bars:
+    with Bars() as bars:
         evaluator = Evaluator(
             model=model,
             hash_=manifest.sha256(artifacts / FILES[0])[:12],
@@ -179,34 +183,3 @@ def _print(figures: Figures) -> None:
         for row in sheet.rows:
             table.add_row(*(cell.replace("**", "") for cell in row))
         console.print(table, "")
-
-
-class _Bars:
-    """A bar for each part of the work, on stderr: what a command says on stdout stays clean."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[said]}"),
-            console=Console(stderr=True),
-        )
-        self._part: TaskID | None = None
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._progress.stop()
-
-    def begins(self, what: str, steps: int) -> None:
-        """A new bar."""
-        self._part = self._progress.add_task(what, total=steps, said="")
-
-    def step(self, said: str = "") -> None:
-        """Move the bar on."""
-        if self._part is not None:
-            self._progress.update(self._part, advance=1, said=said)

@@ -316,6 +316,7 @@ def _signals(signals: Signals, requested: str) -> str:
             "cloud": str(signals.cloud),
             "hour": signals.hour,
             "low_confidence": signals.low_confidence,
+            "follow_up": signals.follow_up,
             "draw": signals.draw,
             "held_by": signals.held_by,
             "tags": signals.caller.tags,

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Text, case, cast, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, Engine, Text, case, cast, delete, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.ledger.audit_record import ERASED, ERASURE, Record, subject_of
 from gateway.ledger.chain import lock, write_now
-from gateway.ledger.tables import audit_callers, daily, entries, erasures, keys
+from gateway.ledger.tables import audit_callers, daily, entries, erasures, feedback, keys
 
 _log = logging.getLogger("cauce.audit")
 _ERASED_TAGS = f'["{ERASED}"]'
@@ -43,7 +43,7 @@ def is_known(engine: Engine, caller: str) -> bool:
     with engine.connect() as connection:
         return any(
             connection.execute(select(column).where(column == caller, column != ERASED).limit(1)).first() is not None
-            for column in (keys.c.id, audit_callers.c.caller, entries.c.caller)
+            for column in (keys.c.id, audit_callers.c.caller, entries.c.caller, feedback.c.caller)
         )
 
 
@@ -62,6 +62,7 @@ def erase(engine: Engine, caller: str, *, by: str) -> Erased:
                 "names": _erase_names(connection, caller),
                 "keys": _erase_key(connection, caller, now_us),
             }
+            connection.execute(delete(feedback).where(feedback.c.caller == caller))
             subject = subject_of(caller)
             connection.execute(insert(erasures).values(subject=subject, time_us=now_us))
             detail = orjson.dumps({"subject": subject, "by": by, **counts}).decode()

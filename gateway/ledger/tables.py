@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final, get_type_hints
 
-from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
 
 from gateway.ledger.audit_record import Link
 from gateway.ledger.entry import SHADOW, AttemptEntry, Entry
 
-HEAD = "0007"  # the newest migration
+HEAD = "0008"  # the newest migration
 metadata = MetaData()
 
 
@@ -152,6 +164,15 @@ audit_callers = Table(
     Column("token", Text, primary_key=True),
     *(Column(name, Text, nullable=False) for name in ("salt", "caller", "team", "app")),
     Index("audit_callers_by_caller", "caller"),
+)
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("caller", Text, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("score", Float, nullable=False),  # 0 to 1
+    Index("feedback_by_caller", "caller"),
 )
 erasures = Table(
     "erasures",

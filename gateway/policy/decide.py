@@ -38,13 +38,14 @@ def decide(signals: Signals, *, policy: Policy, models: Mapping[str, Model], req
             masked=masked, asked=_asked(pinned, signals, limit, models),
         )  # fmt: skip
     rule = _first(signals, policy)
-    name, route, sticky = (rule.name, rule.route, rule.sticky) if rule else (DEFAULT, policy.default, policy.sticky)
+    name, route, keeper = (rule.name, rule.route, rule) if rule else (DEFAULT, policy.default, policy)
+    sticky = keeper.sticky
     canary = _drawn(rule, signals.draw) if rule and rule.canaries else None
     if canary is not None:
         route = canary
     masked = _masked(route, signals, limit, policy)
     ladder, skipped = _ladder(route.rungs, signals, masked or limit, models)
-    held = sticky and signals.held_by == name
+    held = is_held(signals, name, keeper)
     if held:
         ladder.sort(key=lambda model: models[model].kind != "llm")
     shadow: list[str] = []
@@ -78,6 +79,13 @@ def _reserve(ladder: list[str], signals: Signals, policy: Policy, models: Mappin
         if local and len(local) == len(_ladder(route.rungs, signals, Zone.WORLD, models)[0]):
             return tuple(local)
     return ()
+
+
+def is_held(signals: Signals, name: str, keeper: Rule | Policy) -> bool:
+    """Whether a conversation goes on where this rule, or the policy's default, moved it: `until` lets it go."""
+    if not keeper.sticky or signals.held_by != name:
+        return False
+    return keeper.released is None or not keeper.released(signals)
 
 
 def limit_of(signals: Signals, policy: Policy, *, pseudonymised: bool = False) -> Zone:

@@ -18,7 +18,7 @@ from gateway.gate import ceiling
 from gateway.policy.decide import kind_of_rung, kinds_of_rungs
 from gateway.policy.documents import Document, gather
 from gateway.policy.problems import Problem, listed, near
-from gateway.policy.rules import AUTO, Policy, Tightened, revision_of, tightened
+from gateway.policy.rules import AUTO, Policy, Tightened, compiled, revision_of, tightened
 from gateway.policy.sections import NO_ROUTE, Names, Overlay, Privacy, Sections
 from gateway.policy.source import Place, Source, read_text
 from gateway.policy.vocabulary import OPERATING_POINTS
@@ -93,7 +93,7 @@ def _merged(documents: Sequence[Document], names: Names, name: str) -> Policy:
     own = files[0]
     for one in files:
         one.version()
-    names.sticky = next((said for one in files if (said := one.sticky()) is not None), False)
+    names.sticky = next((said for one in files if (said := one.sticky()) is not None), (False, None))
     routes: dict[str, Route] = {}
     for one in reversed(files):
         routes |= one.routes()
@@ -124,7 +124,9 @@ def _merged(documents: Sequence[Document], names: Names, name: str) -> Policy:
         time_zone=next(filter(None, zones), ""),
         defaults=tuple(overlay.default for overlay in above if overlay.default is not None),
         tightened=tuple(_tightened(files, overlays, guarantees, names.places)),
-        sticky=names.sticky,
+        sticky=names.sticky[0],
+        until=names.sticky[1],
+        released=compiled(names.sticky[1]),
     )
     return dataclasses.replace(policy, revision=revision_of(policy))
 

@@ -315,12 +315,14 @@ class Replay:
 
 _RULE: Final = Past._fields.index("rule")
 _ZONE_END: Final = Past._fields.index("zone") + 1
+_NOT_STORED: Final = frozenset({"difficulty", "caller", "follow_up"})
 _SCORES: Final = itemgetter("slm_success", "gain", "low_confidence")
 
 
 def signals_of(past: Past, values: Mapping[str, Any]) -> Signals:
     """The signals of a request of the past; raises `KeyError` or `BadRequest` where they are not whole."""
-    stored = {name: values[name] for name in EVERY if name not in {"difficulty", "caller"}}
+    stored = {name: values[name] for name in EVERY if name not in _NOT_STORED}
+    stored["follow_up"] = values.get("follow_up", False)  # entries of before have none
     caller = {"key": past.caller, "team": past.team, "app": past.app, "tags": values["tags"]}
     return from_values({**stored, "caller": caller})
 

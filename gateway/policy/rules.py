@@ -171,6 +171,8 @@ class Rule:
     canaries: tuple[Canary, ...] = ()
     shadow: Shadow | None = None
     sticky: bool = False
+    until: Condition | None = None  # what lets a conversation go that the rule holds
+    released: Test | None = field(default=None, compare=False, repr=False)  # `until`, compiled
 
 
 def rule(  # noqa: PLR0913 - all that a rule may say, each named
@@ -182,12 +184,19 @@ def rule(  # noqa: PLR0913 - all that a rule may say, each named
     canaries: tuple[Canary, ...] = (),
     shadow: Shadow | None = None,
     sticky: bool = False,
+    until: Condition | None = None,
 ) -> Rule:
     """A rule with its condition compiled: a sticky one also takes what it holds, an overlay's one its callers only."""
-    fires: Condition = AnyOf((when, held_by(name))) if sticky and when != AllOf() else when
+    kept = held_by(name) if until is None else AllOf((held_by(name), Not(until)))
+    fires: Condition = AnyOf((when, kept)) if sticky and when != AllOf() else when
     if callers is not None:
         when, fires = (callers if part == AllOf() else AllOf((callers, part)) for part in (when, fires))
-    return Rule(name, when, route, fires, compile_condition(fires), canaries, shadow, sticky)
+    return Rule(name, when, route, fires, compile_condition(fires), canaries, shadow, sticky, until, compiled(until))
+
+
+def compiled(until: Condition | None) -> Test | None:
+    """What lets go of a conversation, as a function; nothing: it stays while it goes on."""
+    return None if until is None else compile_condition(until)
 
 
 def held_by(name: str) -> Condition:
@@ -232,6 +241,8 @@ class Policy:
     defaults: tuple[Rule, ...] = ()
     tightened: tuple[Tightened, ...] = ()
     sticky: bool = False  # whether the default keeps a conversation with a large model
+    until: Condition | None = None  # and what lets it go
+    released: Test | None = field(default=None, compare=False, repr=False)  # `until`, compiled
     files: tuple[str, ...] = ()  # what it was read from: its own file, then those that it includes
 
 
@@ -239,12 +250,16 @@ def conditions_of(policy: Policy) -> Iterator[Condition]:
     """Everything that a decision depends on, but for what the models can take."""
     for one in (*policy.rules, *policy.defaults):
         yield one.fires
+        if one.until is not None:
+            yield one.until
         yield from (canary.condition for canary in one.canaries)
         if one.shadow is not None:
             yield one.shadow.condition
     yield from (overlay.callers for overlay in policy.tightened)
     if policy.sticky:
         yield held_by(DEFAULT)
+        if policy.until is not None:
+            yield policy.until
 
 
 def revision_of(policy: Policy) -> str:
@@ -255,7 +270,7 @@ def revision_of(policy: Policy) -> str:
         "guarantees": _guarantees_content(policy.guarantees),
         "routes": {name: _route_content(route) for name, route in policy.routes.items()},
         "rules": [_rule_content(one) for one in policy.rules],
-        "default": [policy.default.name, policy.sticky],
+        "default": [policy.default.name, _sticky_content(policy.sticky, policy.until)],
         "overlays": [
             [_rule_content(one) for one in policy.defaults],
             [[condition_content(o.callers), _guarantees_content(o.guarantees)] for o in policy.tightened],
@@ -274,7 +289,18 @@ def _guarantees_content(guarantees: tuple[Guarantee, ...]) -> list[list[str]]:
 def _rule_content(one: Rule) -> list[object]:
     canaries = [[canary.route.name, canary.low, canary.high] for canary in one.canaries]
     shadow = [one.shadow.rung, one.shadow.low] if one.shadow else None
-    return [one.name, condition_content(one.when), one.route.name, canaries, shadow, one.sticky]
+    return [
+        one.name,
+        condition_content(one.when),
+        one.route.name,
+        canaries,
+        shadow,
+        _sticky_content(one.sticky, one.until),
+    ]
+
+
+def _sticky_content(sticky: bool, until: Condition | None) -> object:
+    return sticky if until is None else ["until", condition_content(until)]
 
 
 def _route_content(route: Route) -> list[object]:

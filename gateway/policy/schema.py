@@ -191,7 +191,9 @@ def _shadow() -> dict[str, Any]:
 
 
 def _sticky(description: str) -> dict[str, Any]:
-    return {"enum": ["conversation", "none"], "description": description}
+    until = {"$ref": "#/definitions/when"} | {"description": "Lets a conversation go that this holds."}
+    released = _object({"until": until}, ["until"], "Kept until a turn of which this holds.")
+    return {"anyOf": [{"enum": ["conversation", "none"]}, released], "description": description}
 
 
 def _overlay() -> dict[str, Any]:

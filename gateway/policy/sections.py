@@ -26,6 +26,7 @@ _RESERVED_RULES: Final = frozenset({DEFAULT, PINNED})
 _RESERVED_ROUTES: Final = frozenset({AUTO, PINNED, "embedding", *KINDS_OF_MODEL})
 _CLASSES: Final = tuple(member.label for member in DataClass)
 _ZONES: Final = tuple(member.label for member in Zone)
+Sticky = tuple[bool, Condition | None]  # whether a conversation is kept, and what lets it go
 RULE: Final = ("name", "when", "use", "canary", "shadow", "sticky")
 NO_ROUTE: Final = Route("", ())
 
@@ -56,7 +57,7 @@ class Names:
 
     places: dict[str, Place]
     rules: dict[str, Place]
-    sticky: bool = False
+    sticky: Sticky = (False, None)
     overlays: int = 0
     defaults: int = 0
 
@@ -162,10 +163,14 @@ class Sections:
             route = self._route_named(given["use"], routes, what=f"{what}: use") if "use" in given else None
             canaries = self._canaries(given["canary"], route, routes, what=what) if "canary" in given else ()
             shadow = self._shadow(given["shadow"], name) if "shadow" in given else None
-            sticky = self._sticky(given["sticky"], what=what) if "sticky" in given else self._names.sticky
+            keeps, until = self._sticky(given["sticky"], what=what) if "sticky" in given else self._names.sticky
             self._places.setdefault(f"rules.{name}", self.source.place(given.get("name") or member))
             if when is not None and route is not None:
-                rules.append(rule(name, when, route, callers=callers, canaries=canaries, shadow=shadow, sticky=sticky))
+                rules.append(
+                    rule(
+                        name, when, route, callers=callers, canaries=canaries, shadow=shadow, sticky=keeps, until=until
+                    )
+                )
         return tuple(rules)
 
     def _rule_name(self, node: Node | None, member: Node, number: int) -> str:
@@ -241,13 +246,20 @@ class Sections:
         self._places[f"rules.{name}.shadow"] = self.source.place(given["to"])
         return Shadow(rung, (_WHOLE - share) / _WHOLE) if rung is not None and share is not None else None
 
-    def sticky(self) -> bool | None:
+    def sticky(self) -> Sticky | None:
         """Whether rules that do not say keep conversations with a large model; nothing where the file does not say."""
         node = self.top.get("sticky")
         return self._sticky(node, what="policy") if node is not None else None
 
-    def _sticky(self, node: Node, *, what: str) -> bool:
-        return choice(node, self.source, what=f"{what}: sticky", known=("conversation", "none")) == "conversation"
+    def _sticky(self, node: Node, *, what: str) -> Sticky:
+        what = f"{what}: sticky"
+        if not isinstance(node, MappingNode):
+            return choice(node, self.source, what=what, known=("conversation", "none")) == "conversation", None
+        given = fields(node, self.source, what=what, known=("until",))
+        if "until" not in given:
+            self.source.add(node, "missing", f"{what}: `until:` is missing: the condition that lets a conversation go")
+            return True, None
+        return True, read_when(given["until"], self.source)
 
     def _route_named(self, node: Node, routes: Mapping[str, Route], *, what: str) -> Route | None:
         name = scalar(node, self.source, what=what)
@@ -299,7 +311,8 @@ class Sections:
             if route is not None:
                 self._places[f"defaults.{self._names.defaults}"] = self.source.place(given["default"])
                 self._names.defaults += 1
-                default = rule(DEFAULT, AllOf(), route, callers=callers, sticky=self._names.sticky)
+                keeps, until = self._names.sticky
+                default = rule(DEFAULT, AllOf(), route, callers=callers, sticky=keeps, until=until)
         guarantees = self._guarantees(given["guarantees"], what=f"{what}: guarantee") if "guarantees" in given else ()
         return Overlay(what, callers, rules, default, guarantees)
 

@@ -42,6 +42,7 @@ def as_values(signals: Signals) -> dict[str, Any]:
         "cloud": signals.cloud.value,
         "hour": signals.hour,
         "low_confidence": signals.low_confidence,
+        "follow_up": signals.follow_up,
         "draw": signals.draw,
         "held_by": signals.held_by,
     }

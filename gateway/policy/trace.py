@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gateway.policy.decide import is_held
 from gateway.policy.rules import (
     AUTO,
     PINNED,
@@ -90,7 +91,7 @@ def why_matched(rule: Rule, signals: Signals, *, language: Language = "en") -> s
     words = _WORDS[language]
     said = said_condition(rule.when, language)
     why = f"{words['matched']}: {said}" if said else words["all"]
-    parts = [words["held"] if rule.sticky and signals.held_by == rule.name else why]
+    parts = [words["held"] if is_held(signals, rule.name, rule) else why]
     for canary in rule.canaries:
         if canary.low <= signals.draw < canary.high:
             share = _percent(canary.high - canary.low, language)

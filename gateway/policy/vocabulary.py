@@ -83,6 +83,7 @@ SIGNALS: Final[dict[str, Signal]] = {
         ),
         Signal("hour", Form.HOUR, "hour of the day in the policy's time zone", 0, 23),
         Signal("low_confidence", Form.FLAG, "the router model is unsure of its scores"),
+        Signal("follow_up", Form.FLAG, "the turn makes sense only after those before it"),
     )
 }
 

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.signals.follow_up import follows
+from gateway.signals.mixed import is_mixed
 from gateway.types import Difficulty, Part
 from router_models import manifest
+from router_models.calibration import Calibration
 from router_models.encoder import Encoder
-from router_models.router_runtime import DOMAINS, FILES, TASKS, VERSION, RouterModel
+from router_models.router_runtime import DOMAINS, FILES, TASKS, VERSION, Inputs, RouterModel, Scores
 
-# A turn this short may only make sense after the one before it: "hazlo", "and in Java?", "¿y en el otro caso?"
-_FOLLOW_UP_CHARS: Final = 60
+_MOST_BEFORE: Final = 8  # turns that are gone back, from one that follows to one that stands alone
 _LONGEST_BEFORE: Final = 900
 _INSTRUCTIONS_CHARS: Final = 600
 _LEAST_LETTERS: Final = 3
@@ -21,41 +23,72 @@ _LEAST_LETTERS: Final = 3
 class DifficultyScorer:
     """The router model of a process. One thread."""
 
-    def __init__(self, model: RouterModel) -> None:
+    def __init__(self, model: RouterModel, calibration: Calibration | None = None) -> None:
         self._model = model
+        self._calibration = calibration
 
     @classmethod
-    def load(cls, artifacts: Path, *, encoder: Encoder | None = None) -> DifficultyScorer:
+    def load(
+        cls, artifacts: Path, *, encoder: Encoder | None = None, calibration: Calibration | None = None
+    ) -> DifficultyScorer:
         """Read the model; raises `ConfigError` when an artefact is missing, truncated or of another version."""
         manifest.verify(artifacts, FILES, version=VERSION)
-        return cls(RouterModel.load(artifacts, encoder or Encoder.load(artifacts)))
+        return cls(RouterModel.load(artifacts, encoder or Encoder.load(artifacts)), calibration)
 
     def score(self, parts: Sequence[Part]) -> Difficulty:
         """Success of the small model, gain of the large one, task and domain of what is asked."""
         text = judged(parts)
-        scores = self._model.read(text)
+        scores, inputs = self.read(text)
+        if self._calibration is not None:
+            scores = self._calibration.scores(scores, inputs)
         return Difficulty(
             slm_success=scores.slm_success,
             gain=scores.gain,
             task=TASKS[scores.tasks.index(max(scores.tasks))],
             domain=DOMAINS[scores.domains.index(max(scores.domains))],
-            low_confidence=scores.doubt > self._model.doubtful or _says_little(text),
+            low_confidence=scores.doubt > self._model.doubtful or _says_little(text) or is_mixed(text),
+            follow_up=is_follow_up(parts),
         )
+
+    def read(self, text: str) -> tuple[Scores, Inputs]:
+        """The router's own scores of a text, without calibration, and what they were made from."""
+        inputs = self._model.inputs(text)
+        return self._model.score(inputs), inputs
 
 
 def judged(parts: Sequence[Part]) -> str:
-    """The text that is scored: the last user turn, with the turn before it when it is too short to stand alone.
+    """The text that is scored: the last user turn, after those that it needs to make sense (`follow_up.py`).
 
     Instructions of an application (a system prompt) stand before it: they say what is to be done with the text.
     """
-    asked = [part.text for part in parts if part.role == "user" and part.text.strip()]
+    asked = _asked(parts)
     if not asked:
         return parts[-1].text if parts else ""
     text = asked[-1]
-    if len(asked) > 1 and len(text) <= _FOLLOW_UP_CHARS:
-        text = f"{asked[-2][-_LONGEST_BEFORE:]}\n{text}"
+    start = len(asked) - 1
+    while start > 0 and len(asked) - start <= _MOST_BEFORE and follows(asked[start]):
+        start -= 1
+    if start < len(asked) - 1:
+        before = "\n".join(asked[start:-1]) if start == len(asked) - 2 else _several(asked[start:-1])
+        text = f"{before[-_LONGEST_BEFORE:]}\n{text}"
     instructions = next((part.text for part in parts if part.role in {"system", "developer"} and part.text), "")
     return f"{instructions[:_INSTRUCTIONS_CHARS]}\n\n{text}" if instructions else text
+
+
+def _several(turns: Sequence[str]) -> str:
+    """The turn that stands alone, and those that follow it, which are short."""
+    rest = "\n".join(turns[1:])
+    return f"{turns[0][-max(_LONGEST_BEFORE - len(rest) - 1, 0) :]}\n{rest}"
+
+
+def is_follow_up(parts: Sequence[Part]) -> bool:
+    """Whether the last thing that the user said needs what was said before it."""
+    asked = _asked(parts)
+    return len(asked) > 1 and follows(asked[-1])
+
+
+def _asked(parts: Sequence[Part]) -> list[str]:
+    return [part.text for part in parts if part.role == "user" and part.text.strip()]
 
 
 def _says_little(text: str) -> bool:

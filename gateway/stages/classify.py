@@ -15,6 +15,7 @@ from gateway.types import Cloud, DataClass, Detection, Difficulty, Finding, Inbo
 
 # The languages that the privacy model was trained on; `und` is text without enough letters to tell.
 READ_LANGUAGES = frozenset({"es", "en", "ca", "gl", "eu", "pt", "fr", "und"})
+UNKNOWN_LANGUAGES = frozenset({"und", "mis"})  # what the router model says of them is a guess
 _LETTERS_TO_JUDGE_LANGUAGE = 40
 
 
@@ -99,7 +100,8 @@ class Classifier:
             budget_left=moment.budget_left,
             cloud=moment.cloud,
             hour=moment.hour,
-            low_confidence=difficulty.low_confidence,
+            low_confidence=difficulty.low_confidence or language in UNKNOWN_LANGUAGES,
+            follow_up=difficulty.follow_up,
             draw=draw(inbound.caller.id, inbound.parts),
             held_by=moment.held_by,
             findings=detection.findings,

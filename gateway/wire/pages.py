@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, Protocol
 
 import orjson
@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from gateway import __version__
-from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath, WrongMethod
+from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath, UnknownRequest, WrongMethod
 from gateway.pipeline import Pipeline
 from gateway.settings import LimitSettings
 from gateway.telemetry.metrics import Metrics
@@ -22,6 +22,7 @@ from gateway.wire.body import ClientGone, content_length, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
 from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
+from gateway.wire.feedback import read_feedback
 
 Language = Literal["es", "en"]
 _LOCAL_ONLY: Final[dict[Language, str]] = {
@@ -42,7 +43,7 @@ class Status(Protocol):
         ...
 
 
-def build_pages(  # noqa: PLR0913 - the composition root hands in each part by name
+def build_pages(  # noqa: PLR0913, PLR0915 - a function a page; the composition root hands in each part by name
     *,
     pipeline: Pipeline,
     keys: Keys,
@@ -51,6 +52,7 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
     metrics: Metrics,
     status: Status,
     explain: Callable[..., dict[str, object]],
+    keep_feedback: Callable[[str, str, float], Awaitable[bool]],
     home: Callable[[Language], str],
     language: Language,
 ) -> FastAPI:
@@ -90,6 +92,14 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
             "cauce": {"zone": model.zone.label, "kind": model.kind, "model": model.model},
         }
 
+    async def whole_body(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
+        return await read_body(
+            request.receive,
+            content_length=content_length(headers.get(b"content-length")),
+            max_bytes=int(limits.max_body_mb * 1_000_000),
+            timeout_s=limits.body_timeout_s,
+        )
+
     @app.get("/v1/models")
     async def list_models(request: Request) -> Response:
         """The configured models, and `auto`."""
@@ -112,12 +122,7 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
         """The decision for a chat request, without a call."""
         headers = dict(request.scope["headers"])
         caller = find_caller(headers, keys)
-        raw = await read_body(
-            request.receive,
-            content_length=content_length(headers.get(b"content-length")),
-            max_bytes=int(limits.max_body_mb * 1_000_000),
-            timeout_s=limits.body_timeout_s,
-        )
+        raw = await whole_body(request, headers)
         exchange = Exchange(new_request_id(), "route", time.time_ns(), caller)
         inbound = read_chat(
             raw,
@@ -135,6 +140,20 @@ def build_pages(  # noqa: PLR0913 - the composition root hands in each part by n
         local = all(model.zone is Zone.PREMISES for model in models.values())
         notes = [_LOCAL_ONLY[spoken]] if local else []
         return _json({**explain(signals, decision, requested=inbound.model, language=spoken), "notes": notes})
+
+    @app.post("/v1/feedback")
+    async def feedback(request: Request) -> Response:
+        """A caller's score of an answer that it got: what `cauce router calibrate --outcomes ledger` learns from."""
+        headers = dict(request.scope["headers"])
+        caller = find_caller(headers, keys)
+        said = read_feedback(await whole_body(request, headers))
+        if not await keep_feedback(said.request_id, caller.id, said.score):
+            raise UnknownRequest(
+                "this key made no request of that id: send the x-cauce-request-id of one of its answers",
+                param="request_id",
+            )
+        kept: dict[str, object] = {"request_id": said.request_id, "score": said.score}
+        return _json({**kept, "comment": "not kept: the ledger holds no text"} if said.commented else kept)
 
     @app.get("/healthz")
     async def healthz() -> Response:

@@ -273,3 +273,53 @@ def test_all_of_it_is_in_the_revision() -> None:
     revisions = {a_rule(word).revision for word in [*words, "sticky: conversation"]}
     assert len(revisions) == len(words) + 1
     assert decision(a_rule("sticky: none")).ceiling is Zone.WORLD
+
+
+# --- sticky, until --------------------------------------------------------------------------------------------------
+
+RELEASES = MOVES.replace("sticky: conversation", "sticky: {until: {follow_up: false, prompt_tokens: '< 3000'}}")
+
+
+def test_a_turn_that_stands_alone_leaves_and_one_that_follows_stays() -> None:
+    policy = a_policy(with_rules(RELEASES))
+    assert decision(policy, held_by="hard", follow_up=True).rule == "hard"
+    left = decision(policy, held_by="hard", follow_up=False)
+    assert (left.rule, left.sticky, left.ladder[0]) == ("easy", False, "small")
+
+
+def test_a_prompt_cache_that_is_worth_keeping_keeps_the_conversation() -> None:
+    policy = a_policy(with_rules(RELEASES))
+    assert decision(policy, held_by="hard", follow_up=False, prompt_tokens=3_000).sticky
+    assert not decision(policy, held_by="hard", follow_up=False, prompt_tokens=2_999).sticky
+
+
+def test_a_default_lets_go_too() -> None:
+    text = with_rules(STAYS, default="small-first").replace("  cloud:", "  small-first: {try: [slm, llm]}\n  cloud:")
+    policy = a_policy(text + "sticky: {until: {follow_up: false}}\n")
+    assert decision(policy, held_by="default", follow_up=True).ladder == ("large", "small")
+    assert decision(policy, held_by="default", follow_up=False).ladder == ("small", "large")
+
+
+def test_what_lets_go_is_proved_and_in_the_revision() -> None:
+    when = "{gain: '>= 0.35', data: '< personal'}"
+    cautious = f"{{name: hard, when: {when}, use: cloud, sticky: {{until: {{follow_up: false}}}}}}"
+    result = proof(f"{cautious}\n{STAYS}")
+    assert (result.guarantees[0].counter_example or {})["held_by"] == "hard"
+    assert (result.guarantees[0].counter_example or {})["follow_up"] is True
+    assert not proof(f"{cautious.replace('}}}', ', data: personal}}}')}\n{STAYS}").guarantees[0].held
+    assert not proof(f"{STAYS}\n{cautious}").errors
+    kinds = ("conversation", "{until: {follow_up: false}}", "{until: {follow_up: true}}")
+    assert len({a_rule(f"sticky: {kind}").revision for kind in kinds}) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("sticky: {}", "missing"),
+        ("sticky: {unless: {}}", "unknown_key"),
+        ("sticky: {until: {held_by: x}}", "unknown_signal"),
+    ],
+)
+def test_a_slip_in_what_lets_go_is_told(words: str, kind: str) -> None:
+    found = parse_policy(with_rules(f"{{name: r, when: {{}}, use: local, {words}}}"), file="p.yaml").problems
+    assert kind in [problem.kind for problem in found]

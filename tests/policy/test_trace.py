@@ -51,7 +51,7 @@ def test_an_explanation_holds_every_signal_and_no_text() -> None:
     assert set(told["signals"]) == {
         "slm_success", "gain", "difficulty", "stay_score", "task", "domain", "data", "data_kinds", "language",
         "prompt_tokens", "modality", "tools", "json", "caller", "budget_left", "cloud", "hour", "low_confidence",
-        "draw", "held_by",
+        "follow_up", "draw", "held_by",
     }  # fmt: skip
     assert told["decision"]["rule"] == "personal-stays"
     assert told["decision"]["zone"] == "premises"
