@@ -61,7 +61,7 @@ from gateway.wire.door import Door
 from gateway.wire.endpoint import Endpoint, new_request_id
 from gateway.wire.pages import build_pages
 from router_models.calibration import load as load_calibration
-from router_models.encoder import Encoder
+from router_models.encoder import shared
 
 _log = logging.getLogger("cauce")
 ARTIFACTS = Path(router_models.__file__).parent / "artifacts"
@@ -90,7 +90,7 @@ def build_models(
 
     `slms` are the small models that may answer, in their order; none: those of cauce.yaml.
     """
-    encoder = Encoder.load(ARTIFACTS)
+    encoder = shared()
     names = slms if slms is not None else [model.id for model in settings.catalogue() if model.kind == "slm"]
     calibration = load_calibration(Path(settings.calibration), names) if settings.calibration else None
     scanner = PrivacyScanner.load(ARTIFACTS, encoder=encoder)

@@ -239,6 +239,7 @@ def read_usage(usage: object, tier: object = None) -> Usage | None:
         prompt_image_tokens=_part(of_prompt, "image_tokens", prompt),
         completion_image_tokens=_part(of_completion, "image_tokens", completion),
         tier=tier if isinstance(tier, str) and tier in _TIERS else "",
+        estimated=usage.get("estimated") is True,  # counted by us (`upstreams/local_http.py`)
     )
 
 

@@ -9,6 +9,7 @@ figures).
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,12 @@ class Encoder:
             spans.append((max(start, 0), start + len(piece)))
             start += len(piece)
         return spans
+
+
+@functools.cache
+def shared() -> Encoder:
+    """The one of this process, from the shipped artefacts: it does not change, and holds tens of megabytes."""
+    return Encoder.load()
 
 
 def _whole_words(tokenizer: SentencePieceProcessor) -> dict[str, int]:

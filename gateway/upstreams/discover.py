@@ -95,6 +95,6 @@ async def _probe(session: aiohttp.ClientSession, name: str, url: str) -> Model |
         return None
     takes = limits(chat)
     return Model(
-        name, "openai-compatible", chat, Zone.PREMISES, "slm", base_url=url,
+        name, name, chat, Zone.PREMISES, "slm", base_url=url,
         context_tokens=takes.context_tokens, modalities=takes.modalities, tools=takes.tools,
     )  # fmt: skip

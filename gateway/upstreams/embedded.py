@@ -94,7 +94,7 @@ class EmbeddedUpstream:
             await self._hear_of_its_end()
             raise
         finally:
-            await blocks.aclose()  # type: ignore[attr-defined]
+            await blocks.aclose()
 
     async def health(self) -> Health:
         """Starts the worker when it is not there."""

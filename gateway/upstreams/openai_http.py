@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
@@ -67,7 +67,7 @@ class OpenAIUpstream:
             if response is not None:
                 response.close()
 
-    async def stream(self, call: Released[Call]) -> AsyncIterator[bytes]:
+    async def stream(self, call: Released[Call]) -> AsyncGenerator[bytes, None]:
         """Its events as they come; see `Upstream.stream`."""
         limits = self.model.timeouts
         await self._slots.take()

@@ -11,6 +11,7 @@ from gateway.errors import ConfigError
 from gateway.types import Model
 from gateway.upstreams.base import Embedder, Upstream
 from gateway.upstreams.fake import FakeUpstream
+from gateway.upstreams.local_http import LocalUpstream
 from gateway.upstreams.openai_http import OpenAIUpstream
 from gateway.upstreams.pool import Pool
 
@@ -35,11 +36,17 @@ _OPENAI_COMPATIBLE: Final = {
 NEEDS_LITELLM: Final = ("anthropic", "gemini", "bedrock", "watsonx")
 
 
+# Where models run at home: they differ from the API in ways of their own.
+_LOCAL: Final = frozenset({"openai-compatible", "ollama", "lmstudio", "llamacpp", "vllm", "tgi"})
+
+
 def _openai(model: Model, pool: Pool) -> OpenAIUpstream:
     url = model.base_url or _OPENAI_COMPATIBLE[model.provider]
     if not url:
         raise ConfigError(f"models.{model.id}: provider {model.provider} needs base_url, e.g. http://localhost:8000/v1")
-    return OpenAIUpstream(dataclasses.replace(model, base_url=url), pool)
+    return (LocalUpstream if model.provider in _LOCAL else OpenAIUpstream)(
+        dataclasses.replace(model, base_url=url), pool
+    )
 
 
 def _litellm(model: Model, pool: Pool) -> Upstream:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 from typing import Final
 
 import orjson
@@ -18,7 +17,7 @@ from gateway.errors import UpstreamRejected
 from gateway.gate import Released
 from gateway.types import Answer, Model, Usage, Zone
 from gateway.upstreams.base import Call, Health
-from router_models.encoder import Encoder
+from router_models.encoder import shared
 
 NAME: Final = "cauce-static-128"
 _NOTICE: Final = f"{NAME} is a small bag-of-words embedding: configure a model of kind embedding for real use"
@@ -45,7 +44,7 @@ class StaticEmbedder:
         return await asyncio.to_thread(self._answer, texts, body.get("dimensions"))
 
     def _answer(self, texts: list[str], dimensions: object) -> Answer:
-        encoder = _encoder()
+        encoder = shared()
         if dimensions not in (None, encoder.dim):
             raise self._refused(f"it has {encoder.dim} dimensions, not {dimensions}")
         data, tokens = [], 0
@@ -66,8 +65,3 @@ class StaticEmbedder:
 
     async def aclose(self) -> None:
         """Holds nothing of its own."""
-
-
-@functools.cache
-def _encoder() -> Encoder:
-    return Encoder.load()

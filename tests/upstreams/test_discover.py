@@ -82,8 +82,8 @@ async def hanging_up(_request: Request, wire: Wire) -> None:
 def test_every_local_server_gives_its_first_chat_model_and_stays_on_the_premises() -> None:
     models = look(ollama=listing("nomic-embed-text", "gemma3:4b", "qwen3:8b"), vllm=openai)
     assert [(model.id, model.provider, model.model) for model in models] == [
-        ("ollama", "openai-compatible", "gemma3:4b"),
-        ("vllm", "openai-compatible", "served-name"),
+        ("ollama", "ollama", "gemma3:4b"),
+        ("vllm", "vllm", "served-name"),
     ]
     assert {(model.zone, model.kind) for model in models} == {(Zone.PREMISES, "slm")}
     assert all(model.base_url.startswith("http://127.0.0.1:") and model.base_url.endswith("/v1") for model in models)
