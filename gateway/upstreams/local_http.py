@@ -70,14 +70,17 @@ class LocalUpstream(OpenAIUpstream):
     async def _in_order(self, asked: Call, sent: Mapping[str, object]) -> Answer:
         raw = await self._whole(self._url, sent, asked)
         body: Any = self._parsed(raw)
-        answer = read_answer(self.model, raw, body, hide_logprobs=asked.logprobs)
-        names = tool_names(asked.body)
-        changed = bool(names) and mend_whole(body, names, asked.request_id)
-        if answer.usage is None:
-            text = "\n".join(_said(choice.get("message") or {}) for choice in body["choices"])
-            body["usage"] = await self._usage(asked, text)
-            changed = True
-        return read_answer(self.model, orjson.dumps(body), body, hide_logprobs=False) if changed else answer
+        changed = False
+        with contextlib.suppress(KeyError, TypeError, AttributeError):  # what is no answer is told so below
+            if names := tool_names(asked.body):
+                changed = mend_whole(body, names, asked.request_id)
+            if read_usage(body.get("usage")) is None:
+                text = "\n".join(_said(choice["message"]) for choice in body["choices"])
+                body["usage"] = await self._usage(asked, text)
+                changed = True
+        if changed:
+            raw = orjson.dumps(body)
+        return read_answer(self.model, raw, body, hide_logprobs=bool(asked.logprobs))
 
     async def stream(self, call: Released[Call]) -> AsyncGenerator[bytes, None]:
         """Its events as they come, but for what is out of order."""
