@@ -9,11 +9,11 @@ from router_models import manifest
 
 
 def main() -> None:
-    """Derive the language model, then train the router and the privacy model, one after the other."""
+    """Derive the language model, then train the router, the privacy model and the answer checker in turn."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, required=True, help="folder with routing/ and privacy/")
     arguments.add_argument("--out", type=Path, default=manifest.FOLDER)
-    arguments.add_argument("--only", choices=("language", "router", "privacy"))
+    arguments.add_argument("--only", choices=("language", "router", "privacy", "checker"))
     chosen = arguments.parse_args()
     if chosen.only in (None, "language"):
         from router_models.train import language  # noqa: PLC0415 - needs no torch, as the others do
@@ -27,6 +27,10 @@ def main() -> None:
         from router_models.train import privacy  # noqa: PLC0415 - as above
 
         privacy.train(chosen.data, chosen.out)
+    if chosen.only in (None, "checker"):
+        from router_models.train import checker  # noqa: PLC0415 - as above
+
+        checker.train(chosen.out)
 
 
 if __name__ == "__main__":
