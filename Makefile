@@ -14,7 +14,7 @@ else
   MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help run setup test check lint bench setup-train router reference lock grafana clean soak
+.PHONY: help run setup test check lint bench bench-cascade setup-train router reference lock grafana clean soak
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -71,6 +71,9 @@ soak: setup $(VENV)/.dev ## the long runs, once
 $(VENV)/.train: requirements/train.txt $(VENV)/.run
 	@$(INSTALL) -r requirements/train.txt
 	@touch $@
+
+bench-cascade: setup $(VENV)/.train ## what the cascade saves beside the router, on measured outcomes; writes the checker's card
+	@$(BIN)/python -m router_models.train.cascade --data $(DATA) --card router_models/cards/checker.md
 
 setup-train: $(VENV)/.train ## install what training needs
 

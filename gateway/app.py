@@ -37,6 +37,7 @@ from gateway.policy.trace import explained
 from gateway.pseudonyms.names import Pseudonyms
 from gateway.settings import Settings
 from gateway.shadows import Shadows
+from gateway.signals.answers import LazyChecker, lists_checker
 from gateway.signals.difficulty import DifficultyScorer
 from gateway.signals.language import detect
 from gateway.signals.privacy import PrivacyScanner, read_points
@@ -314,6 +315,9 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     catalogue = {name: each.model for name, each in callable_ones.items()}
     metrics = Metrics()
     policy = LivePolicy(policy_file(settings, policy_path), models=catalogue, on_refusal=_policy_refused(metrics))
+    checker = LazyChecker(ARTIFACTS)
+    if lists_checker(policy.current()):
+        checker.load()  # a broken artefact stops the start, not a request
     engine = open_engine(settings.ledger)
     keys = KeyRing(engine, always=not is_loopback(settings.host))
     refuse_open_doors(settings, keys)
@@ -374,6 +378,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         conversations=conversations,
         shadows=shadows,
         opinions=Opinions(models=catalogue, upstreams=upstreams, gate=gate, heard=health.heard),
+        checker=checker,
     )
     state = _State(parts)
     embedding = Embedding(

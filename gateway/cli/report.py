@@ -15,6 +15,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from gateway.cli.cascade import print_cascade
+from gateway.ledger.cascade import cascade
 from gateway.ledger.report import GROUPS, Period, month_period, report
 from gateway.ledger.store import open_engine
 from gateway.settings import load_settings
@@ -24,6 +26,7 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @click.command()
 @click.option("--by", default="model", show_default=True, help=f"Group by, separated by commas: {', '.join(GROUPS)}.")
+@click.option("--cascade", "of_cascade", is_flag=True, help="Whether checking and escalating pays, route by route.")
 @click.option("--month", help="One month of the business's calendar, e.g. 2026-11.")
 @click.option("--since", help="From this long ago, e.g. 24h, 30d.")
 @click.option(
@@ -37,7 +40,13 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
-    by: str, month: str | None, since: str | None, form: str, as_json: bool, config: Path | None
+    by: str,
+    of_cascade: bool,
+    month: str | None,
+    since: str | None,
+    form: str,
+    as_json: bool,
+    config: Path | None,
 ) -> None:
     """What was spent and saved. Money in JSON and CSV is integer nano-USD; an unknown cost is said, never a 0."""
     settings = load_settings(config)
@@ -45,11 +54,17 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     names = tuple(name.strip() for name in by.split(",") if name.strip())
     if unknown := [name for name in names if name not in GROUPS]:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GROUPS)}", param_hint="--by")
-    rows = report(open_engine(settings.ledger), by=names, period=read_period(month, since, zone), zone=zone)
+    period = read_period(month, since, zone)
+    if of_cascade:
+        rows = cascade(open_engine(settings.ledger), period=period)
+    else:
+        rows = report(open_engine(settings.ledger), by=names, period=period, zone=zone)
     if as_json or form == "json":
         click.echo(orjson.dumps(rows))
     elif form == "csv":
         _csv(rows)
+    elif of_cascade:
+        print_cascade(rows, settings.language)
     else:
         _table(rows, names)
 

@@ -104,7 +104,8 @@ class Fitted:
 
 def normalised(inputs: Floats, centre: Floats, scale: Floats) -> Floats:
     """What the network is given."""
-    return np.clip((inputs - centre) * scale, -4, 4).astype(np.float32)
+    scaled: Floats = np.clip((inputs - centre) * scale, -4, 4).astype(np.float32)
+    return scaled
 
 
 def read_all(pairs: Sequence[Pair], reader: PairReader) -> Floats:

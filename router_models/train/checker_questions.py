@@ -217,7 +217,8 @@ def _read(draw: random.Random) -> Iterator[Known]:
                 f"Which order number does this mail give?\nHi, {name} here. My order {order} of {day} May has not come."
             )
         else:
-            text = f"¿Qué número de pedido da este correo?\nSoy {name}. El pedido {order} del {day} de mayo no llega."
+            mail = f"Hola, soy {name}. El pedido {order} del {day} de mayo no llega."
+            text = f"¿Qué número de pedido da este correo?\n{mail}"
         yield Known("extract", "en" if number % 2 else "es", text, str(order))
 
 

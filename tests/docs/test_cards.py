@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router_models import manifest
+from router_models.checker_runtime import FILES as CHECKER
 from router_models.router_runtime import DOMAINS, FILES, TASKS
 from router_models.train import counts, page
 from router_models.train.router_data import OWN_QUERIES, PAIRS
@@ -41,6 +42,13 @@ def test_the_figures_of_the_router_are_of_the_model_that_ships() -> None:
 @pytest.mark.parametrize("title", ["Data", "Method", "Figures", "Calibration", "Limits", "Hashes"])
 def test_the_card_of_the_router_has_what_a_card_has(title: str) -> None:
     assert f"\n## {title}\n" in CARD.read_text(encoding="utf-8")
+
+
+def test_the_figures_of_the_checker_are_of_the_model_that_ships_and_the_cascades_are_there() -> None:
+    card = CARD.with_name("checker.md")
+    told = "python -m router_models.train.checker_report --card router_models/cards/checker.md writes them again"
+    assert manifest.sha256(manifest.FOLDER / CHECKER[0])[:12] in page.written(card, "figures"), told
+    assert "### gsm8k: 1307 queries" in page.written(card, "cascade"), "make bench-cascade writes them again"
 
 
 def test_the_counts_of_our_queries_are_those_of_the_files() -> None:
