@@ -41,6 +41,7 @@ from gateway.signals.answers import LazyChecker, lists_checker
 from gateway.signals.difficulty import DifficultyScorer
 from gateway.signals.language import detect
 from gateway.signals.privacy import PrivacyScanner, read_points
+from gateway.signals.remembered import Remembered
 from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.pseudonymise import Pseudonymiser
 from gateway.stages.recall import Recall
@@ -85,7 +86,11 @@ def policy_file(settings: Settings, named: Path | None = None) -> Path:
 
 
 def build_models(
-    settings: Settings, *, on_failure: Callable[[BaseException], None], slms: Sequence[str] | None = None
+    settings: Settings,
+    *,
+    on_failure: Callable[[BaseException], None],
+    slms: Sequence[str] | None = None,
+    remembered: Remembered | None = None,
 ) -> Classifier:
     """The models that read a request; raises `ConfigError` when an artefact is missing or broken.
 
@@ -101,6 +106,7 @@ def build_models(
         language=detect,
         max_scan_chars=settings.limits.max_scan_chars,
         on_failure=on_failure,
+        remembered=remembered,
     )
     _warm(classifier)
     return classifier
@@ -182,6 +188,7 @@ class Parts:
     erasures: Erasures
     shadows: Shadows
     pseudonyms: Pseudonyms
+    remembered: Remembered
 
 
 class Gateway:
@@ -250,6 +257,7 @@ class Gateway:
         if self.parts.store is not None:
             self.parts.store.clear()
         self.parts.pseudonyms.clear()
+        self.parts.remembered.clear()
         self.parts.ledger.forget(subjects)
         _log.warning("callers were erased, the answer cache is empty", extra=fields(erasures=len(subjects)))
 
@@ -338,7 +346,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         crashed=_crashed(metrics),
     )
     conversations = Conversations()
-    pseudonyms = Pseudonyms()
+    pseudonyms, remembered = Pseudonyms(), Remembered()
     erasures = Erasures(engine)
     parts = Parts(
         settings,
@@ -355,6 +363,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         erasures,
         shadows,
         pseudonyms,
+        remembered,
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
@@ -362,6 +371,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
             settings,
             on_failure=_scan_failed(metrics),
             slms=[model.id for model in catalogue.values() if model.kind == "slm"],
+            remembered=remembered,
         ),
         policy=policy.current,
         models=catalogue,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.signals.conversation import draw
+from gateway.signals.remembered import Remembered
 from gateway.signals.shape import outline
 from gateway.types import Cloud, DataClass, Detection, Difficulty, Finding, Inbound, Part, Signals
 
@@ -60,9 +61,9 @@ class Classifier:
     `on_failure` hears of each scan that failed.
     """
 
-    __slots__ = ("_language", "_max_chars", "_on_failure", "_scanners", "_scorer")
+    __slots__ = ("_language", "_max_chars", "_on_failure", "_remembered", "_scanners", "_scorer")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands in each part by name
         self,
         *,
         scorer: Scorer,
@@ -70,18 +71,25 @@ class Classifier:
         language: Callable[[str], str],
         max_scan_chars: int,
         on_failure: Callable[[BaseException], None],
+        remembered: Remembered | None = None,
     ) -> None:
         self._scorer = scorer
         self._scanners = scanners
         self._language = language
         self._max_chars = max_scan_chars
         self._on_failure = on_failure
+        self._remembered = remembered
 
     def classify(self, inbound: Inbound, *, unread: Unread, moment: Moment) -> Signals:
         """Every signal of a request."""
         difficulty = self._scorer.score(inbound.parts)
         language = self._language(asked(inbound.parts))
         detection = self.detect(inbound, language, unread)
+        data = max(detection.data, inbound.data)
+        if self._remembered is not None:
+            before = self._remembered.recall(inbound)
+            data = max(data, before)
+            self._remembered.note(inbound, data, detection.findings, before)
         shape = outline(inbound)
         return Signals(
             slm_success=difficulty.slm_success,
@@ -89,7 +97,7 @@ class Classifier:
             stay_score=detection.stay_score,
             task=difficulty.task,
             domain=difficulty.domain,
-            data=max(detection.data, inbound.data),
+            data=data,
             data_kinds=detection.kinds,
             language=language,
             prompt_tokens=shape.prompt_tokens,
