@@ -235,6 +235,7 @@ class Gateway:
         await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
         await self.parts.pool.aclose()
         await asyncio.to_thread(self.parts.ledger.close)
+        self.parts.metrics.close()
 
     async def _keep(self) -> None:
         upstreams = self.parts.upstreams

@@ -119,6 +119,7 @@ class LimitSettings(_Frozen):
     header_timeout_s: float = Field(10.0, gt=0, description="until a request's headers are complete")
     body_timeout_s: float = Field(30.0, gt=0, description="until a request's body is complete")
     unread_timeout_s: float = Field(60.0, gt=0, description="until a client that does not read its answer is left")
+    shutdown_s: float = Field(30.0, gt=0, description="until what is still being answered at a stop is broken off")
     max_in_flight: int = Field(4096, ge=1, description="requests at once in one process; more get 503")
     max_scan_chars: int = Field(1_000_000, ge=1, description="longer text counts as unreadable for the privacy scan")
 
@@ -147,7 +148,9 @@ class Settings(_Frozen):
 
     host: str = Field("127.0.0.1", description="address to listen on; anything but loopback needs a key first")
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="port to listen on")
-    workers: int = Field(1, ge=1, description="not used yet: processes that share the port")
+    workers: int = Field(
+        1, ge=1, le=64, description="processes that share the port; each has its own memory, and its own embedded model"
+    )
     models: dict[str, ModelSettings] = Field(
         default_factory=dict, description="what requests can go to, by name; none: what is found"
     )

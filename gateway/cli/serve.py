@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import gc
-import logging
 import os
-import signal
 import socket
 from pathlib import Path
 
 import click
-import uvicorn
 
 from gateway.app import Gateway, build_gateway, curl_line
+from gateway.cli.serving import run, run_workers
 from gateway.errors import ConfigError
+from gateway.ledger.store import open_engine
 from gateway.settings import Settings, load_settings
-from gateway.telemetry.logs import configure, fields
+from gateway.telemetry.logs import configure
 from gateway.types import Model, Zone
 from gateway.upstreams.discover import discover
-from gateway.wire.protocol import BoundedProtocol
-
-_log = logging.getLogger("cauce")
 
 
 @click.command()
@@ -31,15 +25,25 @@ _log = logging.getLogger("cauce")
 @click.option("--policy", type=click.Path(path_type=Path), help="Policy file; over the one in cauce.yaml.")
 @click.option("--host", help="Address to listen on; anything but loopback needs a key first.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any that is free.")
-def command(config: Path | None, policy: Path | None, host: str | None, port: int | None) -> None:
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Processes that share the port; SIGHUP replaces them in turn."
+)
+def command(config: Path | None, policy: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Run the gateway."""
     settings = load_settings(config)
-    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given = {"host": host, "port": port, "workers": workers}
+    changes = {name: value for name, value in given.items() if value is not None}
     settings = settings.model_copy(update=changes)
     configure(settings.log_level)
     with _bound(settings) as door:
         settings = settings.model_copy(update={"port": door.getsockname()[1]})
         models = configured_models(settings)
+        if settings.workers > 1:
+            open_engine(settings.ledger).dispose()  # its schema is made once, before there are several
+            door.set_inheritable(True)
+            _where(settings)
+            run_workers(settings, models, policy, door)
+            return
         gateway = build_gateway(settings, models, policy_path=policy)
         _greet(gateway, settings)
         run(gateway, settings, door)
@@ -82,47 +86,13 @@ def _greet(gateway: Gateway, settings: Settings) -> None:
         click.echo("  no model off the premises: the ladder is local. Set OPENAI_API_KEY, say, to add one.")
     policy = parts.policy.current()
     click.echo(f"  policy {policy.name}@{policy.revision}, followed in {parts.policy.file}")
+    _where(settings)
+
+
+def _where(settings: Settings) -> None:
+    if settings.workers > 1:
+        click.echo(f"  {settings.workers} processes; SIGHUP replaces them one by one")
     click.echo(
         f"\nCauce answers on http://{settings.host}:{settings.port}/v1 (console: http://{settings.host}:{settings.port}/console)"
     )
     click.echo(f"Try it:\n  {curl_line(settings.port)}\n")
-
-
-def run(gateway: Gateway, settings: Settings, door: socket.socket) -> None:
-    """Serve until told to stop; then finish what is in flight, for half a minute at the most."""
-    limits = settings.limits
-    clocks = {"header_timeout_s": limits.header_timeout_s, "unread_timeout_s": limits.unread_timeout_s}
-    protocol = type("Protocol", (BoundedProtocol,), clocks)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            gateway,
-            http=protocol,
-            ws="none",
-            loop="uvloop",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            backlog=2048,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=30,
-        )
-    )
-    _settle_memory()
-    # uvicorn raises the signal again when it has stopped: a stop that went well ends with 0, not with the signal.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-    try:
-        server.run(sockets=[door])
-    except KeyboardInterrupt:
-        _log.info("stopped", extra=fields(port=settings.port))
-
-
-def _settle_memory() -> None:
-    """What was built at the start stays to the end: the collector need not look at it again, and what was only
-    needed to build it goes back to the system (glibc keeps it otherwise, about 10 MB)."""
-    gc.collect()
-    gc.freeze()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)

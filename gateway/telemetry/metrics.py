@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.gate import Destination
 from gateway.ledger.entry import HEDGE, RETRY, SHADOW, VERIFYING, AttemptEntry, Entry
 from gateway.types import Attempt, DataClass, Zone
 
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own switch, set by `serve` with workers
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1)
 
@@ -239,6 +242,19 @@ class Metrics:
     def refused(self, destination: Destination, data: DataClass) -> None:
         """Count one refusal of the gate."""
         self._child(self.refusals, data.label, destination.zone.label).inc()
+
+    def exposition(self) -> bytes:
+        """All of it as Prometheus reads it: of every worker process where there are several."""
+        if SHARED_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        everyones = CollectorRegistry()
+        MultiProcessCollector(everyones)  # type: ignore[no-untyped-call]
+        return generate_latest(everyones)
+
+    def close(self) -> None:
+        """This process ends: what it holds now counts no more."""
+        if SHARED_FOLDER in os.environ:
+            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
     def _child(self, metric: Any, *labels: str) -> Any:
         """The metric of these labels, kept at hand: `labels()` builds and hashes each time."""

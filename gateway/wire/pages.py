@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from gateway import __version__
@@ -170,7 +170,7 @@ def build_pages(  # noqa: PLR0913, PLR0915 - a function a page; the composition 
     async def read_metrics() -> Response:
         """Prometheus text format."""
         status.refresh_gauges()
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/console", response_class=HTMLResponse)
     async def console(request: Request) -> Response:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import BadRequest, BodyTimeout, CauceError
+from gateway.settings import LimitSettings
 from gateway.telemetry.logs import fields
 from gateway.wire.endpoint import new_request_id
 from gateway.wire.errors import error_body
@@ -21,14 +22,19 @@ from gateway.wire.errors import error_body
 _log = logging.getLogger("cauce.request")
 _MAX_HEADER_BYTES = 64 * 1024
 _LINGER_S: Final = 2.0
+_LEAVE_S: Final = 0.5  # for a request that is on its way when the gateway stops
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Its times are set by the composition root on a subclass."""
+    """One connection. Its times are those of `limits`, which the server's configuration brings along."""
 
-    header_timeout_s: float = 10.0
-    unread_timeout_s: float = 60.0
+    def __init__(self, config: Any, *more: Any, **named: Any) -> None:
+        super().__init__(config, *more, **named)
+        limits: LimitSettings = config.limits
+        self.header_timeout_s = limits.header_timeout_s
+        self.unread_timeout_s = limits.unread_timeout_s
+        self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never says anything is closed as an idle one."""
@@ -58,6 +64,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self._stop_clock()
         super().on_headers_complete()
+        if self._leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
         """Headers that came in one piece, as nearly all do, start no clock."""
@@ -71,6 +79,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(BadRequest(f"the headers are larger than {_MAX_HEADER_BYTES // 1024} kB"))
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def shutdown(self) -> None:
+        """The gateway stops. A client that is about to ask on a kept connection still may, for a moment: it would have
+        no answer otherwise, and could not know whether it was heard."""
+        self._leaving = True
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self._in_headers:
+            self.loop.call_later(_LEAVE_S, self._leave)
+        else:
+            super().shutdown()
+
+    def _leave(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered, or not at all."""
