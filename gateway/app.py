@@ -97,11 +97,9 @@ def build_models(
     `slms` are the small models that may answer, in their order; none: those of cauce.yaml.
     """
     encoder = shared()
-    names = slms if slms is not None else [model.id for model in settings.catalogue() if model.kind == "slm"]
-    calibration = load_calibration(Path(settings.calibration), names) if settings.calibration else None
     scanner = PrivacyScanner.load(ARTIFACTS, encoder=encoder)
     classifier = Classifier(
-        scorer=DifficultyScorer.load(ARTIFACTS, encoder=encoder, calibration=calibration),
+        scorer=build_scorer(settings, encoder, slms),
         scanners={name: scanner.at(point) for name, point in read_points(ARTIFACTS).items()},
         language=detect,
         max_scan_chars=settings.limits.max_scan_chars,
@@ -110,6 +108,13 @@ def build_models(
     )
     _warm(classifier)
     return classifier
+
+
+def build_scorer(settings: Settings, encoder: Encoder, slms: Sequence[str] | None = None) -> DifficultyScorer:
+    """The router model, calibrated for the small model here where `calibration:` says so; raises `ConfigError`."""
+    names = slms if slms is not None else [model.id for model in settings.catalogue() if model.kind == "slm"]
+    calibration = load_calibration(Path(settings.calibration), names) if settings.calibration else None
+    return DifficultyScorer.load(ARTIFACTS, encoder=encoder, calibration=calibration)
 
 
 def _warm(classifier: Classifier) -> None:

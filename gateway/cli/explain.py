@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -118,6 +118,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     told = explainer.full(signals, requested=asked or AUTO, language=language or settings.language)
     told["cost"] = price_estimates(told["decision"]["ladder"], models, signals.prompt_tokens, settings)
     told["nominal"] = models is NOMINAL
+    told["why"] = _why(text, settings, language or settings.language) if text is not None else None
     if as_json:
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     else:
@@ -133,6 +134,17 @@ def _classifier(settings: Settings, policy: Policy) -> Classify:
     from gateway.app import build_classifier  # noqa: PLC0415 - loads the models: --signals and --help need none
 
     return build_classifier(settings, policy)
+
+
+def _why(text: str, settings: Settings, language: Language) -> dict[str, Any]:
+    """Why the router says what it says of a text."""
+    from gateway.app import ARTIFACTS, build_scorer  # noqa: PLC0415 - loads the models: --signals and --help need none
+    from router_models.encoder import Encoder  # noqa: PLC0415
+    from router_models.why import sentence, why  # noqa: PLC0415
+
+    scorer = build_scorer(settings, Encoder.load(ARTIFACTS))
+    told = why(text, inputs=scorer.inputs, score=scorer.calibrated)
+    return {"sentence": sentence(told, language), **asdict(told)}
 
 
 def _no_classifier(_request: str | list[Message]) -> Signals:
@@ -304,6 +316,8 @@ def show(told: Mapping[str, Any], console: Console, language: Language) -> None:
     for name, value in told["signals"].items():
         signals.add_row(name, Text(_shown(value)))
     console.print(signals)
+    if told["why"]:
+        console.print(Text(told["why"]["sentence"]))
     for ground in told["kinds"]:
         console.print(Text(f"{said['found']}: {ground['kind']} ({ground['what']}): {ground['article']}"))
     console.print(Text(f"{said['rules']}:", style="bold"))

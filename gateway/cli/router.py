@@ -20,7 +20,8 @@ from gateway.types import DataClass
 if TYPE_CHECKING:
     from router_models.train.router_report import Choice, Figures
 
-ROUTERS = ("ours", "length", "random", "tfidf")
+ROUTERS = ("ours", "length", "random", "tfidf", "litellm")
+_NEEDS = {"tfidf": "sklearn", "litellm": "litellm"}
 _NEEDS_TRAINING = "is not installed: `make router` installs what training needs and trains; see requirements/train.txt"
 
 
@@ -72,6 +73,12 @@ def train(data: Path, queries: Path | None, out: Path | None) -> None:
     "names",
     help=f"Routers to compare, separated by commas: {', '.join(ROUTERS)}; none: all that can run here.",
 )
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help='Another router\'s scores, JSON lines of {"text", "score"}; it is named by its file. More than once: several.',
+)
 @click.option("--queries", type=click.Path(path_type=Path), help="Folder with test-*.jsonl; none: the shipped one.")
 @click.option("--use-cases", type=click.Path(path_type=Path), help="YAML list of {id, text, goes} to decide.")
 @click.option(
@@ -83,6 +90,7 @@ def train(data: Path, queries: Path | None, out: Path | None) -> None:
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     data: Path,
     names: str | None,
+    scores: tuple[Path, ...],
     queries: Path | None,
     use_cases: Path | None,
     resamples: int,
@@ -98,7 +106,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     from router_models.train import page  # noqa: PLC0415 - --help needs none of this
     from router_models.train.router_report import markdown  # noqa: PLC0415
 
-    figures = _measured(data, names, queries, use_cases, resamples)
+    figures = _measured(data, names, queries, use_cases, resamples, scores)
     if card is not None:
         page.write(card, "figures", markdown(figures))
     if as_json:
@@ -109,12 +117,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
         _print(figures)
 
 
-def _measured(data: Path, names: str | None, queries: Path | None, use_cases: Path | None, resamples: int) -> Figures:
+def _measured(  # noqa: PLR0913, PLR0917 - one parameter an option
+    data: Path,
+    names: str | None,
+    queries: Path | None,
+    use_cases: Path | None,
+    resamples: int,
+    scores: Sequence[Path],
+) -> Figures:
     from router_models import manifest  # noqa: PLC0415 - --help needs none of this
     from router_models.encoder import Encoder  # noqa: PLC0415
     from router_models.router_runtime import FILES, VERSION, RouterModel  # noqa: PLC0415
     from router_models.train.router_data import OWN_QUERIES, outcomes_folder  # noqa: PLC0415
-    from router_models.train.router_evaluate import rankings  # noqa: PLC0415
+    from router_models.train.router_evaluate import rankings, read_scores  # noqa: PLC0415
     from router_models.train.router_report import Evaluator, Sets  # noqa: PLC0415
 
     chosen = _routers(names)
@@ -131,21 +146,24 @@ def _measured(data: Path, names: str | None, queries: Path | None, use_cases: Pa
             resamples=resamples,
             watcher=bars,
         )
-        return evaluator.figures(sets, rankings(model, outcomes_folder(data), chosen))
+        others = {file.stem: read_scores(file) for file in scores}
+        return evaluator.figures(sets, {**rankings(model, outcomes_folder(data), chosen), **others})
 
 
 def _routers(names: str | None) -> Sequence[str]:
     """The routers that were asked for, or all that can run here."""
     import importlib.util  # noqa: PLC0415 - only here
 
-    learnt = importlib.util.find_spec("sklearn") is not None
+    there = {name for name in ROUTERS if name not in _NEEDS or importlib.util.find_spec(_NEEDS[name]) is not None}
     if names is None:
-        return ROUTERS if learnt else [name for name in ROUTERS if name != "tfidf"]
+        return [name for name in ROUTERS if name in there]
     chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if unknown := [name for name in chosen if name not in ROUTERS]:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(ROUTERS)}", param_hint="--router")
-    if "tfidf" in chosen and not learnt:
+    if "tfidf" in chosen and "tfidf" not in there:
         raise ConfigError(f"--router tfidf: scikit-learn {_NEEDS_TRAINING}")
+    if "litellm" in chosen and "litellm" not in there:
+        raise ConfigError("--router litellm: litellm is not installed: pip install 'cauce[litellm]'")
     return chosen
 
 

@@ -38,9 +38,7 @@ class DifficultyScorer:
     def score(self, parts: Sequence[Part]) -> Difficulty:
         """Success of the small model, gain of the large one, task and domain of what is asked."""
         text = judged(parts)
-        scores, inputs = self.read(text)
-        if self._calibration is not None:
-            scores = self._calibration.scores(scores, inputs)
+        scores = self.calibrated(self._model.inputs(text))
         return Difficulty(
             slm_success=scores.slm_success,
             gain=scores.gain,
@@ -49,6 +47,15 @@ class DifficultyScorer:
             low_confidence=scores.doubt > self._model.doubtful or _says_little(text) or is_mixed(text),
             follow_up=is_follow_up(parts),
         )
+
+    def inputs(self, text: str) -> Inputs:
+        """What the router sees of a text."""
+        return self._model.inputs(text)
+
+    def calibrated(self, inputs: Inputs) -> Scores:
+        """The scores of the small model here."""
+        scores = self._model.score(inputs)
+        return scores if self._calibration is None else self._calibration.scores(scores, inputs)
 
     def read(self, text: str) -> tuple[Scores, Inputs]:
         """The router's own scores of a text, without calibration, and what they were made from."""

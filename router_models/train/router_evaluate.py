@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from gateway.errors import ConfigError
 from router_models.evaluate import Interval, Measured, calibration_error, intervals, measured, rank_correlation
 from router_models.router_runtime import DOMAINS, TASKS, RouterModel, Scores
 from router_models.train.router_data import LEFT_OUT, Row, read_outcomes
 
 BENCHES: Final = ("bench_mmlu", "bench_gsm8k", "bench_mt_bench", "bench_mmlu_pro")
-Ranking = Callable[[Sequence[str]], Sequence[float]]
+Ranking = Callable[[Sequence[str]], Sequence[float] | None]  # None: it has no score for some of the texts
+LITELLM: Final = "litellm.router_strategy.complexity_router.complexity_router"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,47 @@ def read_benches(folder: Path) -> list[Bench]:
 
 
 def rankings(model: RouterModel, folder: Path, names: Sequence[str]) -> dict[str, Ranking]:
-    """The routers to compare, by name: `ours`, `random`, `length`, `tfidf` (needs scikit-learn)."""
+    """The routers to compare, by name: `ours`, `random`, `length`, `tfidf` (needs scikit-learn), `litellm`."""
     known: dict[str, Callable[[], Ranking]] = {
         "ours": lambda: lambda texts: [model.read(text).gain for text in texts],
         "random": lambda: lambda texts: np.random.default_rng(0).random(len(texts)).tolist(),
         "length": lambda: lambda texts: [len(text) for text in texts],
         "tfidf": lambda: _tfidf(folder),
+        "litellm": _litellm,
     }
     return {name: known[name]() for name in names}
+
+
+def _litellm() -> Ranking:
+    """LiteLLM's rule-based complexity router with its defaults: by tier, and inside a tier by score."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import asks the network
+    module = importlib.import_module(LITELLM)
+    router = module.ComplexityRouter("router", None, {})
+    tiers = list(module.ComplexityTier)
+
+    def rank(texts: Sequence[str]) -> Sequence[float]:
+        said = [router.classify(text) for text in texts]
+        return [10.0 * tiers.index(tier) + float(score) for tier, score, _ in said]
+
+    return rank
+
+
+def read_scores(file: Path) -> Ranking:
+    """Another router's scores: JSON lines of `{"text", "score"}`, higher = more need of the large model."""
+    scores: dict[str, float] = {}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(file)) from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+            if row is not None:
+                scores[row["text"]] = float(row["score"])
+        except (ValueError, KeyError, TypeError) as error:
+            said = 'a line is {"text": "...", "score": 0.7}'
+            raise ConfigError(f"{said}: {error!r}", where=f"{file}:{number}") from error
+    return lambda texts: [scores[text] for text in texts] if all(text in scores for text in texts) else None
 
 
 def _tfidf(folder: Path) -> Ranking:
@@ -74,9 +111,10 @@ def _tfidf(folder: Path) -> Ranking:
     return lambda texts: pipeline.predict(texts).tolist()
 
 
-def ranked(bench: Bench, ranking: Ranking, *, resamples: int) -> Measured:
-    """One router on one bench."""
-    return measured(bench.small, bench.large, list(ranking(bench.texts)), resamples=resamples)
+def ranked(bench: Bench, ranking: Ranking, *, resamples: int) -> Measured | None:
+    """One router on one bench; None where it has no score for some of its queries."""
+    scores = ranking(bench.texts)
+    return None if scores is None else measured(bench.small, bench.large, list(scores), resamples=resamples)
 
 
 def oracle(bench: Bench, *, resamples: int) -> Measured:

@@ -42,6 +42,7 @@ from router_models.train.router_evaluate import (
     read_benches,
     read_parallel,
 )
+from router_models.train.router_in_domain import InDomain, in_domain
 from router_models.train.watcher import Watcher
 
 ORACLE: Final = "oracle"
@@ -102,6 +103,7 @@ class Figures:
     model: str
     resamples: int
     benches: list[BenchFigures]
+    in_domain: list[InDomain]
     calibration: list[Calibration]
     parallel: list[Parallel]
     meaning: list[Meaning]
@@ -128,6 +130,8 @@ class Evaluator:
         """Everything, part by part."""
         model, resamples = self.model, self.resamples
         benches = [self._bench(bench, routers) for bench in sets.benches]
+        self.watcher.begins("with outcomes of its own", len(sets.benches))
+        own = [self._done(in_domain(model, bench, resamples=resamples)) for bench in sets.benches]
         self.watcher.begins("calibration, languages, tasks and domains", 3 + len(sets.parallel))
         calibration = self._done(calibrations(model, sets.dev))
         pairs = [self._done(parallel(model, name, some, resamples=resamples)) for name, some in sets.parallel.items()]
@@ -142,6 +146,7 @@ class Evaluator:
             model=self.hash_,
             resamples=resamples,
             benches=benches,
+            in_domain=[one for one in own if one is not None],
             calibration=calibration,
             parallel=pairs,
             meaning=meaning,
@@ -155,9 +160,9 @@ class Evaluator:
 
     def _bench(self, bench: Bench, routers: Mapping[str, Ranking]) -> BenchFigures:
         self.watcher.begins(f"{bench.name}: {len(bench.texts)} queries", len(routers) + 1)
-        measured = {
-            name: self._done(ranked(bench, ranking, resamples=self.resamples)) for name, ranking in routers.items()
-        }
+        resamples = self.resamples
+        found = {name: self._done(ranked(bench, one, resamples=resamples)) for name, one in routers.items()}
+        measured = {name: one for name, one in found.items() if one is not None}
         measured[ORACLE] = self._done(oracle(bench, resamples=self.resamples))
         count = len(bench.texts)
         return BenchFigures(bench.name, count, sum(bench.small) / count, sum(bench.large) / count, measured)
@@ -192,6 +197,8 @@ class Sheet:
 def sheets(figures: Figures) -> Iterator[Sheet]:
     """The figures as tables."""
     yield _routers(figures)
+    if figures.in_domain:
+        yield _own_outcomes(figures.in_domain)
     if figures.calibration:
         yield Sheet(
             "Calibration of slm_success on measured outcomes (en)",
@@ -261,6 +268,24 @@ def _routers(figures: Figures) -> Sheet:
             for bench in figures.benches
             for name, one in bench.routers.items()
         ],
+    )
+
+
+def _own_outcomes(found: Sequence[InDomain]) -> Sheet:
+    rows: list[tuple[str, ...]] = []
+    for one in found:
+        name = f"{one.name}: {one.rows:,} queries"
+        fitted = f"ours, {one.fitted:,} outcomes, {'a head' if one.head else 'no head proved itself'}"
+        for router, figures in (("ours", one.shipped), ("length", one.length), (fitted, one.calibrated)):
+            bold = router == fitted
+            rows.append(
+                (name, router, _bold(figures.apgr.shown(), bold), figures.cpt50.shown(1), figures.cpt80.shown(1))
+            )
+    return Sheet(
+        "With outcomes of its own: `cauce router calibrate`",
+        "Outcomes of rows that are drawn once, by a fixed seed, and not scored; all figures are on the other rows.",
+        ("bench", "router", "APGR", "CPT50 %", "CPT80 %"),
+        rows,
     )
 
 

@@ -160,3 +160,18 @@ def test_wrong_signals_are_wrong_use(policy: Path) -> None:
     result = explain("--policy", policy, "--signals", "{gian: 1}")
     assert result.exit_code == 2
     assert "Did you mean 'gain'" in result.output
+
+
+@pytest.mark.parametrize(("language", "words"), [("es", "Del modelo grande se espera"), ("en", "The large model is")])
+def test_a_text_comes_with_the_reason_for_its_scores(policy: Path, language: str, words: str) -> None:
+    text = "Demuestra que la raíz de dos es irracional."
+    result = explain("--policy", policy, text, "--lang", language, "--json")
+    assert result.exit_code == 0, result.output
+    told = orjson.loads(result.output)
+    assert told["why"]["sentence"].startswith(words)
+    assert told["why"]["gain"] == pytest.approx(told["signals"]["gain"])
+    assert set(told["why"]["words"]) >= {"demuestra", "raíz", "irracional"}
+
+
+def test_signals_alone_have_no_reason(policy: Path) -> None:
+    assert orjson.loads(explain("--policy", policy, "--signals", "{gain: 0.5}", "--json").output)["why"] is None

@@ -16,6 +16,7 @@ from gateway.cli.main import main
 from router_models import manifest
 from router_models.router_runtime import FILES, VERSION
 from router_models.train.router_decisions import CHANGES
+from tests.router_models.small_data import bench as some_queries
 from tests.router_models.small_data import write_folder
 
 # What only training needs is not there in this process.
@@ -46,8 +47,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(folder: Path, *more: object) -> Result:
+    lines = [orjson.dumps({"text": row["text"], "score": len(row["text"])}).decode() for row in some_queries()]
+    (folder / "elsewhere.jsonl").write_text("\n".join(lines))
     words = ("--data", folder, "--queries", folder / "queries", "--use-cases", folder / "cases.yaml", "--resamples", 5)
-    return cauce("router", "evaluate", "--router", "ours,random,length", *words, *more)
+    return cauce(
+        "router", "evaluate", "--router", "ours,random,length", *words, "--scores", folder / "elsewhere.jsonl", *more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,8 @@ def test_every_bench_has_every_router_and_the_oracle(told: tuple[dict[str, Any],
     assert benches["mmlu"]["rows"] == 10
     assert benches["mmlu"]["small"] == 0.5
     for bench in benches.values():
-        assert list(bench["routers"]) == ["ours", "random", "length", "oracle"]
+        own = ["elsewhere"] if bench["name"] == "mmlu" else []  # it has no scores for the queries of dev
+        assert list(bench["routers"]) == ["ours", "random", "length", *own, "oracle"]
         for router in bench["routers"].values():
             assert set(router["apgr"]) == {"value", "low", "high"}
     assert benches["mmlu"]["routers"]["oracle"]["apgr"]["value"] == 0.75  # half of the queries, the right half
@@ -108,7 +114,7 @@ def test_queries_without_test_files_are_wrong_use(folder: Path) -> None:
 def test_an_unknown_router_is_wrong_use(folder: Path) -> None:
     result = cauce("router", "evaluate", "--data", folder, "--router", "ours,dice")
     assert result.exit_code == 2
-    assert "'dice' is not one of ours, length, random, tfidf" in result.stderr
+    assert "'dice' is not one of ours, length, random, tfidf, litellm" in result.stderr
 
 
 @pytest.mark.parametrize("words", [("train",), ("evaluate", "--router", "tfidf")])
@@ -132,3 +138,23 @@ def test_train_writes_a_model_that_the_gateway_takes(folder: Path, tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert "router.onnx" in result.stdout
     manifest.verify(tmp_path, FILES, version=VERSION)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"text": "a"}', '{"text": "a", "score": "high"}'])
+def test_scores_from_elsewhere_that_cannot_be_read_are_named_by_line(folder: Path, tmp_path: Path, line: str) -> None:
+    (tmp_path / "theirs.jsonl").write_text(f'{{"text": "a", "score": 1}}\n{line}\n')
+    result = evaluated(folder, "--scores", tmp_path / "theirs.jsonl")
+    assert result.exit_code == 2
+    assert "theirs.jsonl:2" in result.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="litellm is not installed")
+def test_litellms_own_router_can_be_compared() -> None:
+    code = (
+        "from pathlib import Path; from router_models.train.router_evaluate import rankings; "
+        "rank = rankings(None, Path(), ['litellm'])['litellm']; "
+        "easy, hard = rank(['hi', 'Think step by step: prove the theorem, then design the distributed algorithm.']); "
+        "assert easy < hard"
+    )
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
