@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.signals.follow_up import follows
+from gateway.signals.incantations import asked_plainly
 from gateway.signals.mixed import is_mixed
 from gateway.types import Difficulty, Part
 from router_models import manifest
@@ -17,7 +18,10 @@ from router_models.router_runtime import DOMAINS, FILES, TASKS, VERSION, Inputs,
 _MOST_BEFORE: Final = 8  # turns that are gone back, from one that follows to one that stands alone
 _LONGEST_BEFORE: Final = 900
 _INSTRUCTIONS_CHARS: Final = 600
+_GLANCE: Final = 200
 _LEAST_LETTERS: Final = 3
+_END_OF_LATIN: Final = "\u0250"
+_MOSTLY_UNREAD: Final = 50_000  # characters: of a long text only the ends are read
 
 
 class DifficultyScorer:
@@ -38,7 +42,7 @@ class DifficultyScorer:
     def score(self, parts: Sequence[Part]) -> Difficulty:
         """Success of the small model, gain of the large one, task and domain of what is asked."""
         text = judged(parts)
-        scores = self.calibrated(self._model.inputs(text))
+        scores = self.calibrated(self.inputs(text))
         return Difficulty(
             slm_success=scores.slm_success,
             gain=scores.gain,
@@ -50,7 +54,7 @@ class DifficultyScorer:
 
     def inputs(self, text: str) -> Inputs:
         """What the router sees of a text."""
-        return self._model.inputs(text)
+        return self._model.inputs(asked_plainly(text))
 
     def calibrated(self, inputs: Inputs) -> Scores:
         """The scores of the small model here."""
@@ -59,7 +63,7 @@ class DifficultyScorer:
 
     def read(self, text: str) -> tuple[Scores, Inputs]:
         """The router's own scores of a text, without calibration, and what they were made from."""
-        inputs = self._model.inputs(text)
+        inputs = self.inputs(text)
         return self._model.score(inputs), inputs
 
 
@@ -99,4 +103,13 @@ def _asked(parts: Sequence[Part]) -> list[str]:
 
 
 def _says_little(text: str) -> bool:
-    return sum(map(str.isalpha, text[:200])) < _LEAST_LETTERS
+    """Whether the router can know little of a text: hardly a letter, another alphabet, bytes, or most of it unread."""
+    head = text[:_GLANCE]
+    letters = [char for char in head if char.isalpha()]
+    if len(letters) < _LEAST_LETTERS or len(text) > _MOSTLY_UNREAD:
+        return True
+    if not head.isascii() and 2 * sum(char >= _END_OF_LATIN for char in letters) > len(letters):
+        return True
+    if head.isprintable():
+        return False
+    return 20 * sum(not char.isprintable() and not char.isspace() for char in head) > len(head)

@@ -95,6 +95,18 @@ def test_where_little_is_said_the_score_says_that_it_is_unsure(text: str, scorer
     assert scorer.score((Part("user", text),)).low_confidence
 
 
+@pytest.mark.parametrize(
+    "name", ["bytes", "zeros", "Russian", "Chinese", "Arabic", "a megabyte of one letter", "a megabyte of words"]
+)
+def test_what_it_was_not_taught_to_read_is_answered_with_doubt(name: str, scorer: DifficultyScorer) -> None:
+    assert scorer.score((Part("user", ODD[name]),)).low_confidence
+
+
+def test_two_languages_at_once_are_answered_with_doubt(scorer: DifficultyScorer) -> None:
+    text = "Explain the difference between una hipoteca fija y una variable para que lo entienda, and what is the risk."
+    assert scorer.score((Part("user", text),)).low_confidence
+
+
 def test_an_ordinary_question_is_not_unsure(scorer: DifficultyScorer) -> None:
     assert not scorer.score((Part("user", "¿Cómo activo el roaming antes de viajar?"),)).low_confidence
     assert not scorer.score((Part("user", "How do I reset the password of my account?"),)).low_confidence
