@@ -99,7 +99,7 @@ def build_models(
     encoder = shared()
     scanner = PrivacyScanner.load(ARTIFACTS, encoder=encoder)
     classifier = Classifier(
-        scorer=build_scorer(settings, encoder, slms),
+        scorer=build_scorer(settings, slms),
         scanners={name: scanner.at(point) for name, point in read_points(ARTIFACTS).items()},
         language=detect,
         max_scan_chars=settings.limits.max_scan_chars,
@@ -110,11 +110,11 @@ def build_models(
     return classifier
 
 
-def build_scorer(settings: Settings, encoder: Encoder, slms: Sequence[str] | None = None) -> DifficultyScorer:
+def build_scorer(settings: Settings, slms: Sequence[str] | None = None) -> DifficultyScorer:
     """The router model, calibrated for the small model here where `calibration:` says so; raises `ConfigError`."""
     names = slms if slms is not None else [model.id for model in settings.catalogue() if model.kind == "slm"]
     calibration = load_calibration(Path(settings.calibration), names) if settings.calibration else None
-    return DifficultyScorer.load(ARTIFACTS, encoder=encoder, calibration=calibration)
+    return DifficultyScorer.load(ARTIFACTS, encoder=shared(), calibration=calibration)
 
 
 def _warm(classifier: Classifier) -> None:

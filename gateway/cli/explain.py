@@ -139,10 +139,9 @@ def _classifier(settings: Settings, policy: Policy) -> Classify:
 def _why(text: str, settings: Settings, language: Language) -> dict[str, Any]:
     """Why the router says what it says of a text."""
     from gateway.app import build_scorer  # noqa: PLC0415 - loads the models: --signals and --help need none
-    from router_models.encoder import shared  # noqa: PLC0415
     from router_models.why import sentence, why  # noqa: PLC0415
 
-    scorer = build_scorer(settings, shared())
+    scorer = build_scorer(settings)
     told = why(text, inputs=scorer.inputs, score=scorer.calibrated)
     return {"sentence": sentence(told, language), **asdict(told)}
 
