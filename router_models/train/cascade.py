@@ -35,7 +35,7 @@ from router_models.train.router_data import outcomes_folder
 
 TARGET: Final = 0.95  # of the large model's quality
 WRONG_AGREE: Final = (0.0, 0.3, 1.0)
-RESAMPLES: Final = 200
+RESAMPLES: Final = 100
 LARGE: Final = {"gsm8k": "gpt-4o-2024-08-06", "mmlu_pro": "gpt-4o-2024-05-13"}
 _RATIO: Final = 20  # a large call costs so many small ones: about GPT-4o against an 8B model where both are bought
 _CUTS: Final = 26
@@ -81,32 +81,56 @@ class Outcomes:
         return apart + (1 - self.small) * (1 - self.second) * (1 - wrong_agree)
 
 
-def way(outcomes: Outcomes, direct: float, unchecked: float, wrong_agree: float) -> Way:
-    """The share `direct` that ranks highest goes to the large model, the share `unchecked` that ranks lowest to the
-    small one alone. The outcomes are in the router's order (`Outcomes.ranked`).
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Many ways of answering the same queries: `(cuts,)` each."""
+
+    quality: Doubles
+    large: Doubles
+    small: Doubles
+
+    def at(self, number: int) -> Way:
+        """One of them."""
+        return Way(float(self.quality[number]), float(self.large[number]), float(self.small[number]))
+
+
+def ways(outcomes: Outcomes, cuts: Doubles, wrong_agree: float) -> Ways:
+    """Of each cut `(direct, unchecked)`: the share `direct` that ranks highest goes to the large model, the share
+    `unchecked` that ranks lowest to the small one alone. The outcomes are in the router's order (`Outcomes.ranked`).
     """
     count = len(outcomes.small)
-    at, end = round(direct * count), count - min(round(unchecked * count), count - round(direct * count))
-    first, middle, last = slice(at), slice(at, end), slice(end, None)
-    apart = outcomes.disagree(wrong_agree)[middle]
-    checked = (apart * outcomes.large[middle] + (1 - apart) * outcomes.small[middle]).sum()
-    quality = outcomes.large[first].sum() + checked + outcomes.small[last].sum()
-    return Way(quality / count, (at + apart.sum()) / count, (2 * (end - at) + count - end) / count)
+    at = np.rint(cuts[:, 0] * count).astype(np.int64)
+    end = count - np.minimum(np.rint(cuts[:, 1] * count).astype(np.int64), count - at)
+    apart = outcomes.disagree(wrong_agree)
+    large, small, checked, called = (
+        np.concatenate([[0.0], np.cumsum(values)])
+        for values in (outcomes.large, outcomes.small, apart * outcomes.large + (1 - apart) * outcomes.small, apart)
+    )
+    quality = large[at] + checked[end] - checked[at] + small[count] - small[end]
+    return Ways(quality / count, (at + called[end] - called[at]) / count, (2 * (end - at) + count - end) / count)
 
 
-def cheapest(outcomes: Outcomes, cuts: Sequence[tuple[float, float]], wrong_agree: float) -> tuple[float, float]:
-    """The cuts with the fewest large calls that keep the target; those of best quality where none does."""
-    target = TARGET * outcomes.large.mean()
-    ways = [(way(outcomes, *cut, wrong_agree), cut) for cut in cuts]
-    good = [(one.large, one.small, cut) for one, cut in ways if one.quality >= target]
-    return min(good)[2] if good else max(ways, key=lambda one: one[0].quality)[1]
+def way(outcomes: Outcomes, direct: float, unchecked: float, wrong_agree: float) -> Way:
+    """The same of one cut."""
+    return ways(outcomes, np.array([[direct, unchecked]]), wrong_agree).at(0)
+
+
+def cheapest(outcomes: Outcomes, cuts: Doubles, wrong_agree: float) -> int:
+    """The cut with the fewest large calls that keeps the target, the number of small ones deciding between equals; the
+    one of best quality where none does.
+    """
+    found = ways(outcomes, cuts, wrong_agree)
+    good = found.quality >= TARGET * outcomes.large.mean()
+    if not good.any():
+        return int(np.argmax(found.quality))
+    return int(np.lexsort((found.small, np.where(good, found.large, np.inf)))[0])
 
 
 _GRID: Final = np.linspace(0, 1, _CUTS).tolist()
-CUTS: Final[dict[str, list[tuple[float, float]]]] = {
-    "router": [(direct, 1.0) for direct in np.linspace(0, 1, 4 * _CUTS).tolist()],
-    "cascade": [(0.0, 0.0)],
-    "both": [(a, c) for a, c in itertools.product(_GRID, _GRID) if a + c <= 1],
+CUTS: Final[dict[str, Doubles]] = {
+    "router": np.array([(direct, 1.0) for direct in np.linspace(0, 1, 4 * _CUTS).tolist()]),
+    "cascade": np.array([(0.0, 0.0)]),
+    "both": np.array([(a, c) for a, c in itertools.product(_GRID, _GRID) if a + c <= 1]),
 }
 
 
@@ -115,7 +139,8 @@ def measured(outcomes: Outcomes, kind: str, wrong_agree: float, halves: npt.NDAr
     found = []
     for chosen in (halves, ~halves):
         one, other = (outcomes.rows(np.nonzero(rows)[0]).ranked() for rows in (chosen, ~chosen))
-        found.append(way(other, *cheapest(one, CUTS[kind], wrong_agree), wrong_agree))
+        cut = cheapest(one, CUTS[kind], wrong_agree)
+        found.append(ways(other, CUTS[kind][cut : cut + 1], wrong_agree).at(0))
     return Way(*(float(np.mean([getattr(one, name) for one in found])) for name in ("quality", "large", "small")))
 
 
@@ -172,12 +197,11 @@ def _bootstrap(
     pairs: Sequence[Outcomes], halves: npt.NDArray[np.bool_], wrong: float, draw: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
     """Of the mean saving over pairs: 95 %, over queries, each resample with cuts of its own."""
-    few = list(pairs)[:: max(1, len(pairs) // 4)][:4]  # a few pairs stand for all: their queries are the same
     sums = []
     for _ in range(resamples):
         rows = draw.integers(0, len(halves), len(halves))
         found = []
-        for one in few:
+        for one in pairs:
             drawn = one.rows(rows)
             both, alone = (measured(drawn, kind, wrong, halves[rows]) for kind in ("both", "router"))
             found.append(1 - both.large / max(alone.large, 1e-9))

@@ -48,6 +48,7 @@ def test_the_figures_of_the_checker_are_of_the_model_that_ships_and_the_cascades
     card = CARD.with_name("checker.md")
     told = "python -m router_models.train.checker_report --card router_models/cards/checker.md writes them again"
     assert manifest.sha256(manifest.FOLDER / CHECKER[0])[:12] in page.written(card, "figures"), told
+    assert "### gsm8k: 1307 queries" in page.written(card, "cascade"), "make bench-cascade writes them again"
 
 
 def test_the_counts_of_our_queries_are_those_of_the_files() -> None:
