@@ -19,7 +19,9 @@ import gateway
 import router_models
 from gateway.cache.conversations import Conversations
 from gateway.cache.store import MemoryStore
-from gateway.console.pages import home
+from gateway.console.asking import Tickets, asks
+from gateway.console.backend import Backend
+from gateway.console.site import build_console
 from gateway.embedding import Embedding
 from gateway.errors import ConfigError
 from gateway.gate import Destination, Gate
@@ -199,10 +201,11 @@ class Parts:
 class Gateway:
     """The ASGI application: the request path goes straight to its endpoint, everything else to the pages."""
 
-    def __init__(self, parts: Parts, *, endpoint: Endpoint, pages: App) -> None:
+    def __init__(self, parts: Parts, *, endpoint: Endpoint, pages: App, console: App) -> None:
         self.parts = parts
         self.endpoint = endpoint
         self._pages = pages
+        self._console = console
         self._keeper: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -210,6 +213,8 @@ class Gateway:
         if scope["type"] == "http":
             if scope["path"] in self.endpoint.doors:
                 await self.endpoint(scope, receive, send)
+            elif scope["path"].startswith("/console"):
+                await self._console(scope, receive, send)
             else:
                 await self._pages(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -400,9 +405,10 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     embedding = Embedding(
         pipeline, models=catalogue, embedders=embedders, gate=gate, recorder=recorder, heard=health.heard
     )
+    chat = {"/v1/chat/completions": (Door("chat"), pipeline.run)}
     endpoint = Endpoint(
         {
-            "/v1/chat/completions": (Door("chat"), pipeline.run),
+            **chat,
             "/v1/completions": (completions.DOOR, pipeline.run),
             "/v1/messages": (messages.DOOR, pipeline.run),
             "/v1/responses": (responses.DOOR, pipeline.run),
@@ -425,16 +431,25 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
             signals, decision, policy=policy.current(), models=catalogue, requested=requested, language=language
         ),
         keep_feedback=lambda request_id, caller, score: asyncio.to_thread(keep, engine, request_id, caller, score),
-        home=lambda language: home(
-            models=catalogue.values(),
-            policy=policy.current(),
-            refused=str(policy.refusal) if policy.refusal else "",
-            curl=curl_line(settings.port),
-            language=language,
-        ),
         language=settings.language,
     )
-    return Gateway(parts, endpoint=endpoint, pages=pages)
+    tickets = Tickets()
+    own_door = Endpoint(chat, keys=tickets, limits=settings.limits, recorder=recorder, crashed=_crashed(metrics))
+    backend = Backend(
+        settings=settings,
+        policy=policy,
+        models=catalogue,
+        upstreams=callable_ones,
+        ledger=ledger,
+        keys=keys,
+        prices=prices,
+        pipeline=pipeline,
+        ready=state.ready,
+        ask=asks(own_door, tickets),
+        classifier=build_classifier,
+        curl=curl_line(settings.port),
+    )
+    return Gateway(parts, endpoint=endpoint, pages=pages, console=build_console(backend))
 
 
 def _scan_failed(metrics: Metrics) -> Callable[[BaseException], None]:

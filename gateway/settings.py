@@ -22,6 +22,8 @@ from gateway.types import EnergyFacts, Model, Replica, Rest, Retries, Timeouts, 
 DEFAULT_PORT = 8400
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
+_SECRETS = frozenset({"api_key", "session_secret"})
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -143,6 +145,15 @@ class MachineSettings(_Frozen):
     country: str = Field("", pattern=r"^([A-Z]{3})?$", description="whose grid feeds it (ISO 3166-1 alpha-3): ESP")
 
 
+class ConsoleSettings(_Frozen):
+    """Signing in to `/console`."""
+
+    session_secret: str = Field(
+        "", repr=False, description="a reference: ${NAME}; signs sessions. None: one of each process's own"
+    )
+    session_hours: float = Field(12.0, gt=0, description="until one has to sign in again")
+
+
 class Settings(_Frozen):
     """All of `cauce.yaml`."""
 
@@ -176,6 +187,7 @@ class Settings(_Frozen):
     limits: LimitSettings = Field(LimitSettings(), description="what a request may be")
     cache: CacheSettings = Field(CacheSettings(), description="the exact cache")
     machine: MachineSettings = Field(MachineSettings(), description="what a second of local inference costs")
+    console: ConsoleSettings = Field(ConsoleSettings(), description="signing in to `/console`")
     source: str = Field("", description="the file this was read from; set by the loader")
 
     @field_validator("models")
@@ -287,7 +299,7 @@ def _resolve(value: Any, env: Mapping[str, str], file: Path, *, path: tuple[str,
     if not isinstance(value, str):
         return value
     dotted = ".".join(path)
-    if path and path[-1] == "api_key" and value and not _REFERENCE.fullmatch(value):
+    if path and path[-1] in _SECRETS and value and not _REFERENCE.fullmatch(value):
         raise ConfigError(
             f"{dotted} holds a literal secret: write ${{NAME}} and set NAME in the environment", where=str(file)
         )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,8 +14,9 @@ from rich.table import Table
 
 from gateway.ledger.policies import Revision, history, own_text, remember, whole_text
 from gateway.ledger.store import open_engine
-from gateway.policy.check import prove
-from gateway.policy.load import SHIPPED, parse_policy, read_policy
+from gateway.policy.apply import NotApplied
+from gateway.policy.apply import put_in_force as apply_text
+from gateway.policy.load import read_policy
 from gateway.settings import Settings, load_settings
 
 _CONFIG = click.option("--config", type=click.Path(path_type=Path), help="cauce.yaml to use.")
@@ -125,40 +123,12 @@ def _as_it_is(file: Path) -> str:
 
 
 def put_in_force(text: str, file: Path, settings: Settings, *, title: str, revision: str = "") -> None:
-    """Write a policy's text over a file, whole or not at all, once it is proved; raises `ClickException`.
-
-    With a `revision`, only as long as the text still says that: what it includes may have changed.
-    """
-    if _is_shipped(file):
-        raise click.ClickException(
-            f"{file} came with the gateway and an update would overwrite it: copy it, and name the copy in cauce.yaml"
-        )
-    loaded = parse_policy(text, name=file.stem, file=title, path=file)
-    problems = loaded.problems
-    if loaded.policy is not None:
-        problems = prove(loaded, {model.id: model for model in settings.catalogue()} or None).errors
-    if problems:
-        raise click.ClickException("refused:\n" + "\n".join(map(str, problems)))
-    if revision and len(loaded.files) > 1 and loaded.policy is not None and loaded.policy.revision != revision:
-        included = ", ".join(map(str, loaded.files[1:]))
-        raise click.ClickException(
-            f"{title} says something else by now: {included} was changed since. Put that back first "
-            f"(`cauce policy show {revision}` has its text), or apply a new policy"
-        )
-    descriptor, scratch = tempfile.mkstemp(dir=file.parent, prefix=".cauce-")
+    """`policy/apply.py` for the command line; raises `ClickException`."""
+    models = {model.id: model for model in settings.catalogue()} or None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-        if file.exists():
-            shutil.copymode(file, scratch)
-        Path(scratch).replace(file.resolve())  # a link stays one
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-
-
-def _is_shipped(file: Path) -> bool:
-    return file.resolve().parent == SHIPPED.resolve() and "site-packages" in str(SHIPPED)
+        apply_text(text, file, models=models, title=title, revision=revision)
+    except NotApplied as error:
+        raise click.ClickException(error.message) from error
 
 
 def _file(settings: Settings, chosen: Path | None) -> Path:

@@ -32,10 +32,15 @@ class Revision:
     text: str
 
 
-def remember(engine: Engine, *, name: str, revision: str, file: Path, included: Iterable[Path] = ()) -> None:
-    """Write down that this policy is in force, unless it is the newest of its name already. Never raises."""
+def remember(  # noqa: PLR0913 - each named
+    engine: Engine, *, name: str, revision: str, file: Path, included: Iterable[Path] = (), who: str = ""
+) -> None:
+    """Write down that this policy is in force, unless it is the newest of its name already. Never raises.
+
+    `who` put it there; unless it is said, whoever owns the file.
+    """
     try:
-        text, who = whole_text(file, included), _owner(file)
+        text, who = whole_text(file, included), who or _owner(file)
         newest = history(engine, name, most=1)
         if newest and newest[0].revision == revision:
             return

@@ -137,7 +137,13 @@ def _problem_values(problem: Problem, path: str) -> dict[str, Any]:
 
 def check_file(path: Path, *, models: Mapping[str, Model] | None, classify: Callable[[Policy], Classify]) -> Report:
     """Everything about a policy file and the cases beside it. Without `models`, against a nominal catalogue."""
-    loaded = read_policy(path)
+    return check_loaded(read_policy(path), path, models=models, classify=classify)
+
+
+def check_loaded(
+    loaded: Loaded, path: Path, *, models: Mapping[str, Model] | None, classify: Callable[[Policy], Classify]
+) -> Report:
+    """The same of a text that was read already, as if it stood in the file: a draft, say."""
     if loaded.policy is None:
         return Report(str(path), loaded.problems)
     proof = prove(loaded, models)

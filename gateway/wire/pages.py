@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
@@ -23,8 +22,8 @@ from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refu
 from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
 from gateway.wire.feedback import read_feedback
+from gateway.wire.language import Language, named_language
 
-Language = Literal["es", "en"]
 _LOCAL_ONLY: Final[dict[Language, str]] = {
     "en": "no model off the premises is configured: every ladder is local",
     "es": "no hay ningún modelo configurado fuera de las instalaciones: todas las escaleras son locales",
@@ -53,7 +52,6 @@ def build_pages(  # noqa: PLR0913, PLR0915 - a function a page; the composition 
     status: Status,
     explain: Callable[..., dict[str, object]],
     keep_feedback: Callable[[str, str, float], Awaitable[bool]],
-    home: Callable[[Language], str],
     language: Language,
 ) -> FastAPI:
     """The application behind every path but the request path's own. `language`: for readers who name none of ours."""
@@ -136,7 +134,7 @@ def build_pages(  # noqa: PLR0913, PLR0915 - a function a page; the composition 
         )
         refuse_model(inbound.model, caller)
         signals, decision = pipeline.choose(inbound, exchange)
-        spoken = _language(headers, language)
+        spoken = named_language(headers.get(b"accept-language", b"").decode("latin-1"), language)
         local = all(model.zone is Zone.PREMISES for model in models.values())
         notes = [_LOCAL_ONLY[spoken]] if local else []
         return _json({**explain(signals, decision, requested=inbound.model, language=spoken), "notes": notes})
@@ -172,14 +170,6 @@ def build_pages(  # noqa: PLR0913, PLR0915 - a function a page; the composition 
         status.refresh_gauges()
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/console", response_class=HTMLResponse)
-    async def console(request: Request) -> Response:
-        """The page for people."""
-        page = home(_language(dict(request.scope["headers"]), language))
-        return HTMLResponse(
-            page, headers={"content-security-policy": "default-src 'none'; style-src 'self' 'unsafe-inline'"}
-        )
-
     return app
 
 
@@ -191,14 +181,3 @@ def _refusal(error: CauceError, headers: Mapping[str, str] | None = None) -> Res
     request_id = new_request_id()
     ids = {"x-request-id": request_id, "x-cauce-request-id": request_id}
     return _json(error.as_object(request_id), error.status, {**(headers or {}), **ids})
-
-
-def _language(headers: Mapping[bytes, bytes], otherwise: Language) -> Language:
-    """The first of our languages that the reader names."""
-    for named in headers.get(b"accept-language", b"").decode("latin-1").lower().split(","):
-        match named.strip()[:2]:
-            case "es":
-                return "es"
-            case "en":
-                return "en"
-    return otherwise

@@ -184,20 +184,6 @@ def test_metrics_are_prometheus_text_and_count_what_was_answered(keyed: Keyed) -
     assert answered() == before + 1
 
 
-def test_the_console_shows_models_policy_and_a_first_request_in_the_readers_language(keyed: Keyed) -> None:
-    spanish, english = keyed.get("/console"), keyed.get("/console", **{"accept-language": "en"})
-    for page in (spanish, english):
-        assert page.status == 200
-        assert page.headers["content-type"].startswith("text/html")
-        assert "default-src 'none'" in page.headers["content-security-policy"]
-        for part in (b"team/large", b"premises", f"127.0.0.1:{keyed.gateway.port}/v1/chat/completions".encode()):
-            assert part in page.raw
-    assert b'lang="es"' in spanish.raw
-    assert "Política".encode() in spanish.raw
-    assert b'lang="en"' in english.raw
-    assert b"Policy" in english.raw
-
-
 # --- who is let in ----------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +240,6 @@ def test_a_path_that_is_not_there_is_an_error_in_openais_shape(gateway: Running,
         ("POST", "/v1/models", "GET"),
         ("GET", "/v1/route", "POST"),
         ("DELETE", "/metrics", "GET"),
-        ("PUT", "/console", "GET"),
     ],
 )
 def test_a_wrong_method_is_an_error_in_openais_shape_that_names_the_right_one(
