@@ -128,7 +128,7 @@ def put_in_force(text: str, file: Path, settings: Settings, *, title: str, revis
     try:
         apply_text(text, file, models=models, title=title, revision=revision)
     except NotApplied as error:
-        raise click.ClickException(error.message) from error
+        raise click.ClickException(str(error)) from error
 
 
 def _file(settings: Settings, chosen: Path | None) -> Path:

@@ -6,6 +6,8 @@ texts are kept. Each chart stands beside a table of the same figures.
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,8 +52,7 @@ def _chart(
 ) -> Chart | None:
     if not any(value for one in series for value in one.values):
         return None
-    import pygal.style  # noqa: PLC0415 - a fifth of a second and 8 MB, for whoever looks at a chart
-
+    pygal = _pygal()
     wide = pygal.style.Style(label_font_size=13, major_label_font_size=13)  # room for sums of money beside the axis
     drawing = getattr(pygal, kind)(
         style=wide,
@@ -80,6 +81,19 @@ def _chart(
     drawing.add_xml_filter(lambda root: _plain(root, title))
     svg = Markup(drawing.render(is_unicode=True))  # noqa: S704 - pygal escapes what it is given
     return Chart(title, svg, labels, series, [[write(one.values[i]) for one in series] for i in range(len(labels))])
+
+
+@functools.cache
+def _pygal() -> Any:
+    """A fifth of a second and 8 MB, for whoever looks at a chart.
+
+    pygal 3.1.3 puts an importer for its maps into `sys.meta_path` that Python no longer knows how to ask: every later
+    import would warn of it.
+    """
+    import pygal.style  # noqa: PLC0415
+
+    sys.meta_path[:] = [one for one in sys.meta_path if type(one).__module__ != "pygal"]
+    return pygal
 
 
 def _plain(root: Any, title: str) -> Any:

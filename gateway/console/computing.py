@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -27,30 +28,30 @@ from gateway.telemetry.audit_text import as_csv, as_markdown
 from gateway.types import Model
 
 
-def checked(
-    text: str, file: Path, models: Mapping[str, Model], classifier: Callable[[Policy], Classify]
-) -> dict[str, Any]:
-    """What `cauce check` says of a text that would stand in the file, its cases included."""
-    loaded = parse_policy(text, name=file.stem, file=str(file), path=file)
-    return check_loaded(loaded, file, models=models, classify=classifier).as_values()
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A policy's text that would stand in a file, and what it is tried with."""
+
+    text: str
+    file: Path
+    models: Mapping[str, Model]
+    settings: Settings
+    prices: PriceBook
+    language: Language
 
 
-def simulated(  # noqa: PLR0913, PLR0917 - all that the other process is given
-    text: str,
-    file: Path,
-    models: Mapping[str, Model],
-    prices: PriceBook,
-    settings: Settings,
-    period: Period,
-    language: Language,
-) -> dict[str, Any]:
-    """What `cauce simulate` says of a text that would stand in the file. The text has been checked."""
-    policy = parse_policy(text, name=file.stem, file=str(file), path=file).policy
-    if policy is None:
-        raise ValueError("a policy with problems cannot be simulated")
-    past = read_past(open_history(settings.ledger), period)
-    zone = ZoneInfo(policy.time_zone or settings.time_zone)
-    return simulate(past, policy=policy, models=models, prices=prices, zone=zone, language=language).as_values()
+def tried(
+    draft: Draft, classifier: Callable[[Policy], Classify], period: Period | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What `cauce check` says of a draft, its cases too; and what `simulate` does, if it holds and there is a period."""
+    loaded = parse_policy(draft.text, name=draft.file.stem, file=str(draft.file), path=draft.file)
+    report = check_loaded(loaded, draft.file, models=draft.models, classify=classifier)
+    if period is None or not report.ok or (policy := loaded.policy) is None:
+        return report.as_values(), None
+    past = read_past(open_history(draft.settings.ledger), period)
+    zone = ZoneInfo(policy.time_zone or draft.settings.time_zone)
+    found = simulate(past, policy=policy, models=draft.models, prices=draft.prices, zone=zone, language=draft.language)
+    return report.as_values(), found.as_values()
 
 
 def verify(ledger: str) -> dict[str, Any]:

@@ -86,6 +86,13 @@ class Figures:
                 said = str(value)
         return said
 
+    def span(self, low: float | None, high: float | None, unit: str) -> str:
+        """A range: `1.2 to 3.4 Wh` with as many decimals as its size asks for."""
+        if low is None or high is None:
+            return self.unknown
+        decimals = 0 if high >= 100 else 2 if high >= 1 else 5
+        return f"{self.number(low, decimals)} – {self.number(high, decimals)}{_THIN}{unit}"
+
     @property
     def unknown(self) -> str:
         """What is written where a figure is not known: never a 0."""

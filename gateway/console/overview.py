@@ -7,9 +7,10 @@ from typing import Final
 from starlette.responses import Response
 
 from gateway.console import reading
-from gateway.console.charts import Chart, Series, bars, lines
+from gateway.console.charts import Chart, Series, bars
 from gateway.console.reading import HOUR_US, Span
 from gateway.console.visit import Visit
+from gateway.ledger.report import Period, report
 
 PERIODS: Final = {"24h": 24, "7d": 168, "30d": 720}
 _DAYS_FROM: Final = 72  # a longer period is drawn by day
@@ -22,6 +23,9 @@ async def overview(visit: Visit) -> Response:
     hours = PERIODS.get(visit.asked("period"), 24)
     now = reading.now_us()
     found = await visit.read(reading.span, backend.ledger.engine, now - hours * HOUR_US, now)
+    whole = await visit.read(
+        report, backend.ledger.engine, by=(), period=Period(found.start_us, found.end_us), zone=visit.figures.zone
+    )
     latest = await visit.read(reading.decisions, backend.ledger.engine, {}, most=6)
     _, state = backend.ready()
     policy = backend.policy.current()
@@ -31,6 +35,7 @@ async def overview(visit: Visit) -> Response:
         hours=hours,
         found=found,
         total=found.totals,
+        money=whole[0] if whole else None,
         latest=latest,
         state=state,
         policy=policy,
@@ -69,12 +74,3 @@ def _filled(values: dict[int, int], slots: dict[int, int], count: int) -> list[f
         if hour in slots:
             sums[slots[hour]] += value
     return sums
-
-
-def money_chart(visit: Visit, found: Span) -> Chart | None:
-    """What was spent each day, and what the baseline would have cost. Dollars."""
-    labels, slots = _slots(visit, found, by_day=True)
-    cost = _filled({hour: total.cost for hour, total in found.hours.items()}, slots, len(labels))
-    baseline = _filled({hour: total.baseline for hour, total in found.hours.items()}, slots, len(labels))
-    series = [Series(visit.t["cost"], cost), Series(visit.t["baseline"], baseline)]
-    return lines(visit.t["money_by_day"], labels, series, lambda nano: visit.figures.money(round(nano)))

@@ -19,12 +19,11 @@ from starlette.responses import Response
 from gateway.console import reading
 from gateway.console.access import PATH
 from gateway.console.apart import apart
-from gateway.console.computing import checked, simulated
+from gateway.console.computing import Draft, tried
 from gateway.console.visit import Visit
-from gateway.errors import CauceError
 from gateway.ledger.policies import Revision, history, own_text, remember, whole_text
 from gateway.ledger.report import Period
-from gateway.policy.apply import is_shipped, put_in_force
+from gateway.policy.apply import NotApplied, is_shipped, put_in_force
 from gateway.policy.load import parse_policy
 from gateway.policy.rules import Policy
 from gateway.policy.trace import said_condition
@@ -99,10 +98,9 @@ async def draft(visit: Visit) -> Response:
             return visit.problem(409, visit.t["changed_meanwhile"], visit.t["changed_meanwhile_do"])
         if do == "apply":
             return await _apply(visit, text, str(live.file))
-        report = await _checked(visit, text)
-        values = {"report": report, "simulation": None, "difference": difference(in_force, text, based_on, "draft")}
-        if do == "simulate" and report["ok"]:
-            values["simulation"] = await _simulated(visit, text, PERIODS[since])
+        report, simulation = await _tried(visit, text, PERIODS[since] if do == "simulate" else None)
+        changes = difference(in_force, text, based_on, "draft")
+        values = {"report": report, "simulation": simulation, "difference": changes}
     return visit.render(
         "draft.html",
         text=text,
@@ -132,8 +130,8 @@ async def _apply(visit: Visit, text: str, title: str, *, revision: str = "", don
     live, before = backend.policy, backend.policy.current().revision
     try:
         await visit.read(put_in_force, text, live.file, models=backend.models, title=title, revision=revision)
-    except CauceError as error:
-        return visit.problem(error.status, visit.t["not_applied"], error.message)
+    except NotApplied as error:
+        return visit.problem(422, visit.t["not_applied"], str(error))
     who = visit.who.caller.id if visit.who else ""
     _log.warning("a policy was written from the console", extra=fields(by=who, file=str(live.file), before=before))
     wanted = parse_policy(text, name=live.file.stem, file=str(live.file), path=live.file)
@@ -161,19 +159,9 @@ def difference(before: str, after: str, named: str, then: str) -> list[str]:
     return list(difflib.unified_diff(before.splitlines(), after.splitlines(), named, then, lineterm=""))
 
 
-# --- in a process of their own ----------------------------------------------------------------------------------------
-
-
-async def _checked(visit: Visit, text: str) -> dict[str, Any]:
+async def _tried(visit: Visit, text: str, hours: int | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What the check says of a draft; and, with `hours`, what it would have done with the requests of as many."""
     backend = visit.backend
-    classifier = functools.partial(backend.classifier, backend.settings)
-    return await apart(checked, text, backend.policy.file, dict(backend.models), classifier)
-
-
-async def _simulated(visit: Visit, text: str, hours: int) -> dict[str, Any]:
-    backend = visit.backend
-    period = Period(start_us=reading.now_us() - hours * reading.HOUR_US)
-    return await apart(
-        simulated, text, backend.policy.file, dict(backend.models), backend.prices, backend.settings, period,
-        visit.language,
-    )  # fmt: skip
+    given = Draft(text, backend.policy.file, dict(backend.models), backend.settings, backend.prices, visit.language)
+    period = None if hours is None else Period(start_us=reading.now_us() - hours * reading.HOUR_US)
+    return await apart(tried, given, functools.partial(backend.classifier, backend.settings), period)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, and_, case, func, select
+from sqlalchemy import ColumnElement, Engine, RowMapping, case, func, select
 
 from gateway.ledger.entry import SHADOW
 from gateway.ledger.tables import attempts, entries
@@ -25,7 +25,7 @@ _LISTED: Final = (
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over some requests. Money is nano-USD where it is known; `unknown` counts the requests where it is not."""
+    """How many requests, and how many of each kind."""
 
     requests: int = 0
     answered: int = 0
@@ -33,10 +33,6 @@ class Totals:
     protected: int = 0  # of a class that is personal or above
     cached: int = 0
     escalated: int = 0
-    unknown: int = 0
-    cost: int = 0
-    baseline: int = 0
-    saved: int = 0
 
     def add(self, row: RowMapping) -> None:
         """One group of requests."""
@@ -46,21 +42,18 @@ class Totals:
 
 @dataclass(slots=True)
 class Span:
-    """A stretch of time: its totals, and the same by hour and by zone, outcome and class."""
+    """A stretch of time: its totals, and requests by hour and zone. Money is `ledger/report.py`'s."""
 
     start_us: int
     end_us: int
     totals: Totals = field(default_factory=Totals)
-    hours: dict[int, Totals] = field(default_factory=lambda: defaultdict(Totals))
     zones: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
-    outcomes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def span(engine: Engine, start_us: int, end_us: int) -> Span:
     """Everything that was asked in a stretch of time. One pass over the index of times."""
     e = entries.c
     hour = (e.time_us // HOUR_US).label("hour")
-    known = and_(e.baseline_nano_usd.is_not(None), e.cost_nano_usd.is_not(None))
     sums: dict[str, ColumnElement[Any]] = {
         "requests": func.count(),
         "answered": _count(e.outcome.in_(("ok", "cached"))),
@@ -68,23 +61,17 @@ def span(engine: Engine, start_us: int, end_us: int) -> Span:
         "protected": _count(e.data_class.in_(("personal", "special", "secret"))),
         "cached": _count(e.outcome == "cached"),
         "escalated": func.sum(e.escalated),
-        "unknown": _count(e.cost_nano_usd.is_(None)),
-        "cost": func.sum(e.cost_nano_usd),
-        "baseline": func.sum(e.baseline_nano_usd),
-        "saved": func.sum(case((known, e.baseline_nano_usd - e.cost_nano_usd), else_=0)),
     }
     wanted = (
-        select(hour, e.zone, e.outcome, *(column.label(name) for name, column in sums.items()))
+        select(hour, e.zone, *(column.label(name) for name, column in sums.items()))
         .where(e.time_us >= start_us, e.time_us < end_us)
-        .group_by(hour, e.zone, e.outcome)
+        .group_by(hour, e.zone)
     )
     found = Span(start_us, end_us)
     with engine.connect() as connection:
         for row in connection.execute(wanted).mappings():
             found.totals.add(row)
-            found.hours[row["hour"]].add(row)
             found.zones[row["zone"] or "none"][row["hour"]] += row["requests"]
-            found.outcomes[row["outcome"]] += row["requests"]
     return found
 
 

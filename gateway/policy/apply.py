@@ -11,17 +11,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.errors import CauceError
 from gateway.policy.check import prove
 from gateway.policy.load import SHIPPED, parse_policy
 from gateway.types import Model
 
 
-class NotApplied(CauceError):
+class NotApplied(Exception):
     """A policy that was not put in force, and why; the one in force is as it was."""
-
-    status = 422
-    code = "policy_not_applied"
 
 
 def put_in_force(text: str, file: Path, *, models: Mapping[str, Model] | None, title: str, revision: str = "") -> None:

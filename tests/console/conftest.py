@@ -162,7 +162,7 @@ def tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
 
     def open_tab(**how: Any) -> Tab:
         context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **how})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page, complaints = context.new_page(), list[str]()
         page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
