@@ -43,7 +43,7 @@ class Draft:
 def tried(
     draft: Draft, classifier: Callable[[Policy], Classify], period: Period | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What `cauce check` says of a draft, its cases too; and what `simulate` does, if it holds and there is a period."""
+    """What `cauce check` says of a draft, its cases too; what `simulate` does, if it holds and there is a period."""
     loaded = parse_policy(draft.text, name=draft.file.stem, file=str(draft.file), path=draft.file)
     report = check_loaded(loaded, draft.file, models=draft.models, classify=classifier)
     if period is None or not report.ok or (policy := loaded.policy) is None:

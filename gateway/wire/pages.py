@@ -42,7 +42,7 @@ class Status(Protocol):
         ...
 
 
-def build_pages(  # noqa: PLR0913, PLR0915 - a function a page; the composition root hands in each part by name
+def build_pages(  # noqa: PLR0913 - a function a page; the composition root hands in each part by name
     *,
     pipeline: Pipeline,
     keys: Keys,
