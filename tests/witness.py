@@ -69,6 +69,11 @@ async def _poor(_raw: bytes, streamed: bool, wire: Wire) -> None:
         await wire.whole(completion(""))
 
 
+async def _strict(_raw: bytes, _streamed: bool, wire: Wire) -> None:
+    """A judge who likes nothing."""
+    await wire.whole(completion("2"))
+
+
 async def _fail(raw: bytes, _streamed: bool, wire: Wire) -> None:
     """A 500 that quotes all that it was asked."""
     await wire.whole({"error": {"message": raw.decode(), "type": "server_error"}}, status=500)
@@ -97,6 +102,7 @@ async def _cut(_raw: bytes, streamed: bool, wire: Wire) -> None:
 
 _BEHAVIOURS: Mapping[str, Callable[[bytes, bool, Wire], Awaitable[None]]] = {
     "good": _good, "echo": _echo, "poor": _poor, "fail": _fail, "reject": _reject, "reset": _reset, "cut": _cut,
+    "strict": _strict,
 }  # fmt: skip
 
 

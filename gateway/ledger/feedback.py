@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Engine, and_, delete, func, insert, select
 
-from gateway.ledger.entry import SHADOW
+from gateway.ledger.entry import SHADOW, VERIFYING
 from gateway.ledger.report import Period
 from gateway.ledger.tables import attempts, entries, feedback
 
@@ -48,7 +48,7 @@ def outcomes(engine: Engine, slm: str, period: Period) -> Iterator[Scored]:
 
     Where a check turned the small model's answer down and a large one answered, the small one's outcome is 0.
     """
-    call = and_(attempts.c.request_id == entries.c.request_id, attempts.c.kind != SHADOW)
+    call = and_(attempts.c.request_id == entries.c.request_id, attempts.c.kind.not_in((SHADOW, *VERIFYING)))
     wanted = (
         select(
             entries.c.request_id, entries.c.signals, entries.c.model, feedback.c.score,

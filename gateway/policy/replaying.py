@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.errors import BadRequest, UnknownModel, UpstreamRejected
-from gateway.ledger.entry import SECOND_CALLS, SHADOW
+from gateway.ledger.entry import SECOND_CALLS, SHADOW, VERIFYING
 from gateway.ledger.prices import PriceBook
 from gateway.ledger.replay import Call, Past
 from gateway.policy.cells import leaves_of
@@ -26,6 +26,7 @@ from gateway.policy.decide import decide
 from gateway.policy.rules import Compare, Holds, Policy, conditions_of
 from gateway.policy.signal_values import from_values
 from gateway.policy.simulation import History, Scores
+from gateway.policy.verifiers import ASKING
 from gateway.policy.vocabulary import EVERY
 from gateway.types import Attempt, Model, Route, Signals, Usage, Zone
 
@@ -186,7 +187,8 @@ class Replay:
         """One request."""
         if self._learns:
             for call in past.calls:
-                self.history.add(call)
+                if call.kind not in VERIFYING:  # its tokens are those of a grade, not of an answer
+                    self.history.add(call)
         try:
             fate, scores = self._fate(past)
         except _LeftOut as left:
@@ -356,7 +358,7 @@ def _climb(past: Past, fate: Fate) -> _End:
         if call is None:
             return _End(model, farthest, spent, rungs, called=model)
         for each in past.calls:
-            if each.model == model.id and (each is call or each.kind != SHADOW):  # its retries and hedges too
+            if each.model == model.id and (each is call or each.kind not in _NO_RUNG):  # its retries and hedges too
                 spent = _sum(spent, each.cost_nano_usd)
         if call.outcome in _ANSWERED:
             draft = model
@@ -364,7 +366,14 @@ def _climb(past: Past, fate: Fate) -> _End:
                 break
         elif _ends_here(past, call):
             break
+    if not fate.checks.isdisjoint(ASKING):  # what the same checks spent then; of other ones nothing is known
+        for each in past.calls:
+            if each.kind in VERIFYING:
+                spent = _sum(spent, each.cost_nano_usd)
     return _End(draft, farthest, spent, rungs)
+
+
+_NO_RUNG: Final = frozenset({SHADOW, *VERIFYING})
 
 
 def _ends_here(past: Past, call: Call) -> bool:
@@ -379,9 +388,9 @@ def _spent(end: _End, cached: bool) -> tuple[str, int, _Timed]:
 
 
 def _call_to(model: str, calls: Sequence[Call]) -> Call | None:
-    """The last call to a model."""
+    """The last call to a model that asked for an answer: a judge's grade is none."""
     for call in reversed(calls):
-        if call.model == model:
+        if call.model == model and call.kind not in VERIFYING:
             return call
     return None
 

@@ -96,6 +96,7 @@ CHECKS: Final[dict[str, CheckKind]] = {
     ),
 }  # fmt: skip
 MOST_SAMPLES: Final = 5
+ASKING: Final = frozenset(name for name, kind in CHECKS.items() if kind.asks)
 _MOST_TOKENS: Final = 1_000_000
 _MOST_MS: Final = 600_000
 

@@ -102,3 +102,15 @@ def test_a_simulation_is_plain_values() -> None:
     assert orjson.loads(orjson.dumps(values))["moves"][0]["origin"]["model"] == "small"
     assert set(values) == set(Simulation.__dataclass_fields__)
     assert any("escalation is not simulated" in assumption for assumption in values["assumptions"])
+
+
+def test_a_judges_grade_is_no_answer_of_its_model_and_its_cost_stays_with_the_checks_that_asked() -> None:
+    route = "{try: [slm, llm], verify: [finish, {judge: llm}]}"
+    judged = a_policy(f"version: 1\nroutes: {{first: {route}}}\ndefault: first\n")
+    cloud = a_policy("version: 1\nroutes: {far: {try: [llm]}}\ndefault: far\n")
+    past = lived(Signals(), judged, book=prices(large=(2, 8)))
+    grade = past.calls[0]._replace(model="large", kind="judge", cost_nano_usd=700, prompt_tokens=99)
+    past = past._replace(calls=(*past.calls, grade), cost_nano_usd=(past.cost_nano_usd or 0) + 700)
+    assert simulated([past], judged).as_values()["cost"]["after_nano_usd"] == past.cost_nano_usd
+    moved = simulated([past], cloud).as_values()["cost"]["after_nano_usd"]
+    assert moved == 10 * 2_000 + 5 * 8_000
