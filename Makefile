@@ -68,6 +68,8 @@ soak: setup $(VENV)/.dev ## the long runs, once
 	@$(BIN)/python -m tests.bench.run --soak 10000 --scenarios c64 --rounds 1
 	@CAUCE_FAULTS=10000 $(BIN)/python -m pytest -q -s tests/faults/test_chance.py
 	@$(BIN)/python -m tests.bench.endure overload soak
+	@$(BIN)/python -m tests.canary_run --requests 100000
+	@$(BIN)/python -m tests.pseudonyms.restore_bench
 	@CAUCE_KILLS=200 CAUCE_RELOAD_REQUESTS=10000 $(BIN)/python -m pytest -q tests/faults/test_kill.py tests/faults/test_reload.py
 
 $(VENV)/.train: requirements/train.txt $(VENV)/.run

@@ -47,8 +47,8 @@ def _spellings(mark: str) -> Iterator[bytes]:
 
 
 def _dni(number: int) -> str:
-    digits = 30_000_000 + number * 7_919
-    return f"{digits}{'TRWAGMYFPDXBNJZSQVHLCKE'[digits % 23]}"
+    digits = (30_000_000 + number * 7_919) % 100_000_000
+    return f"{digits:08d}{'TRWAGMYFPDXBNJZSQVHLCKE'[digits % 23]}"
 
 
 def _iban(number: int) -> str:

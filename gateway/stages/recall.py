@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from gateway.cache.exact import exact_key
 from gateway.cache.store import CACHE, Kept, MemoryStore
 from gateway.gate import Gate
@@ -24,7 +26,10 @@ class Recall:
         if not self._gate.permits(data=signals.data, limit=decision.ceiling, destination=CACHE):
             return CacheState.OFF, b"", None
         key = exact_key(inbound, signals, decision)
-        kept = self._store.get(key)
+        try:
+            kept = self._store.get(key)
+        except OSError:  # a cache that does not answer is none
+            return CacheState.OFF, b"", None
         return (CacheState.MISS if kept is None else CacheState.HIT), key, kept
 
     def keep(self, key: bytes, kept: Kept, signals: Signals, decision: Decision) -> None:
@@ -32,4 +37,5 @@ class Recall:
         if self._store is None:
             return
         released = self._gate.release(kept, data=signals.data, limit=decision.ceiling, destination=CACHE)
-        self._store.put(key, released)
+        with contextlib.suppress(OSError):
+            self._store.put(key, released)
