@@ -6,8 +6,8 @@ It is fitted to what is left of the measured gain under offset and slope, so tha
 score, and kept only where it does better than that score on folds that it was not fitted on. How strong the
 regularisation is, cross-validation says. The landmarks make it cheap (Williams and Seeger 2001, the Nystroem method): a
 text costs one product of a (128, inputs) matrix. Chosen on the rows of MMLU-Pro in route_train and by cross-validation
-inside the draw of 1,500 outcomes of MMLU that `evaluate` fits on and does not score: linear ridge on the same inputs gave an APGR of 0.64
-there, hashed words alone 0.65, the kernel 0.68, kernel and words 0.70.
+inside the draw of 1,500 outcomes of MMLU that `evaluate` fits on and does not score: linear ridge on the same inputs
+gave an APGR of 0.64 there, hashed words alone 0.65, the kernel 0.68, kernel and words 0.70.
 """
 
 from __future__ import annotations
