@@ -81,6 +81,7 @@ class Shop:
         self.ledger = Ledger()
         self.heard: list[tuple[str, str]] = []
         self._route = route
+        self.policy = a_policy(POLICY)
         gate = Gate()
         self._pipeline = Pipeline(
             classifier=Classifier(
@@ -90,7 +91,7 @@ class Shop:
                 max_scan_chars=10_000,
                 on_failure=_no_failure,
             ),
-            policy=lambda: a_policy(POLICY),
+            policy=lambda: self.policy,
             models=catalogue(*(upstream.model for upstream in upstreams)),
             upstreams={upstream.model.id: upstream for upstream in upstreams},
             gate=gate,
