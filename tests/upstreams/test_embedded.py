@@ -18,12 +18,13 @@ import pytest
 from gateway.upstreams.weights import SMOLLM2, find
 from tests.running import Running, running
 
-DEMO = "{provider: embedded, model: smollm2-135m-instruct, zone: premises, kind: slm}"
+ONCE = "retries: {most: 0}, breaker: {failures: 0}"  # each failure by itself
+DEMO = f"{{provider: embedded, model: smollm2-135m-instruct, zone: premises, kind: slm, {ONCE}}}"
 CONFIG = f"""
 models:
   demo: {DEMO}
-  lost: {{provider: embedded, model: nowhere/lost.gguf, zone: premises, kind: llm}}
-  broken: {{provider: embedded, model: broken.gguf, zone: premises, kind: llm}}
+  lost: {{provider: embedded, model: nowhere/lost.gguf, zone: premises, kind: llm, {ONCE}}}
+  broken: {{provider: embedded, model: broken.gguf, zone: premises, kind: llm, {ONCE}}}
 cache: {{enabled: false}}
 """
 FRANCE = "What is the capital of France?"
