@@ -3,8 +3,8 @@
 Calls to the cloud: the method of `ecologits` 0.11 (https://ecologits.ai/latest/methodology/llm_inference/), whose
 installed package gives a model's parameters as ranges, its speed, and the grid mix of a country; a model that it does
 not know has the parameters of our own catalogue (`gateway/catalogue.yaml`). The formula is written out here since it
-is linear in the tokens of the answer, and the package's own takes 25 MB and a graph walk a call; a test holds
-both against each other. CO2e is that of use and of making the servers.
+is linear in the tokens of the answer, and the package's own takes 25 MB and a graph walk a call; a test holds both
+against each other. CO2e is that of use and of making the servers.
 Calls on the premises: seconds x watts, measured where the machine gives them. Low is what the answer added to a machine
 that waits, high is all that the machine drew. The making of one's own machine is not in it.
 Units: micro-watt-hours and micrograms of CO2e, integers, so that sums are exact.

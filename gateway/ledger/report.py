@@ -184,7 +184,7 @@ def _of_days(connection: Connection, groups: _Groups, days: Period) -> Iterable[
 
 def _of_entries(connection: Connection, groups: _Groups, period: Period) -> Iterable[Any]:
     columns = groups.columns(entries)
-    when = _bucket() if groups.local else literal(0)
+    when = bucket() if groups.local else literal(0)
     grouped = select(*columns, when, *entry_sums()).where(within(period))
     found = connection.execute(grouped.group_by(*columns, *([when] if groups.local else ())))
     return found if columns or groups.local else [row for row in found if row.requests]
@@ -193,13 +193,14 @@ def _of_entries(connection: Connection, groups: _Groups, period: Period) -> Iter
 def _of_late(connection: Connection, groups: _Groups, period: Period) -> Iterable[Any]:
     sums, source = late_sums()
     columns = groups.columns(entries)
-    when = _bucket() if groups.local else literal(0)
+    when = bucket() if groups.local else literal(0)
     grouped = source.add_columns(*columns, when, *sums).where(within(period))
     found = connection.execute(grouped.group_by(*columns, *([when] if groups.local else ())))
     return [row for row in found if row.unknown_cost_requests is not None]
 
 
-def _bucket() -> Any:
+def bucket() -> Any:
+    """The quarter of an hour of an entry, as microseconds of the epoch."""
     return entries.c.time_us // _BUCKET_US * _BUCKET_US
 
 
