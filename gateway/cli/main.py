@@ -23,6 +23,8 @@ COMMANDS = {
     "simulate": "What a policy would have done with the requests of the past.",
     "policy": "What is in force and was: history, diff, apply, rollback.",
     "report": "What was spent and saved.",
+    "prices": "What a token costs: list, diff, and price again what was booked.",
+    "reconcile": "A provider's invoice against the ledger, differences explained.",
     "audit": "What class of data went where: verify, anchor, export, erase.",
     "keys": "Callers' keys: create, list, revoke.",
     "models": "The models; `models pull NAME` fetches weights.",

@@ -25,14 +25,16 @@ _HEADS: Final = {
         "requests": "requests", "prompt": "tokens in", "completion": "tokens out", "cost": "cost USD",
         "baseline": "baseline USD", "saved": "saved USD", "range": "from - to", "unit": "USD/1,000",
         "energy": "energy Wh", "co2e": "CO2e g", "unknown": "cost unknown", "share": "share",
-        "before": "before USD", "change": "change USD", "none": "unknown", "estimated": "* holds counts that the provider did not send; they are estimates",
+        "before": "before USD", "change": "change USD", "none": "unknown",
+        "estimated": "* holds counts that the provider did not send; they are estimates",
         "shift": "change",
     },
     "es": {
         "requests": "peticiones", "prompt": "tokens de entrada", "completion": "tokens de salida", "cost": "coste USD",
         "baseline": "referencia USD", "saved": "ahorro USD", "range": "de - a", "unit": "USD/1.000",
         "energy": "energía Wh", "co2e": "CO2e g", "unknown": "coste desconocido", "share": "parte",
-        "before": "antes USD", "change": "cambio USD", "none": "desconocido", "estimated": "* incluye cuentas que el proveedor no envió: son estimaciones",
+        "before": "antes USD", "change": "cambio USD", "none": "desconocido",
+        "estimated": "* incluye cuentas que el proveedor no envió: son estimaciones",
         "shift": "cambio",
     },
 }  # fmt: skip

@@ -21,8 +21,9 @@ from tests.builders import NOON_NS, an_attempt_entry, an_entry
 
 NOON_US = NOON_NS // 1000
 MONTH_US = 31 * 86_400_000_000
-CLOUD: dict[str, Any] = {"model": "large", "provider": "openai", "upstream_model": "gpt-4.1", "zone": "world", "kind": "llm",
-         "price_source": "contract"}  # fmt: skip
+CLOUD: dict[str, Any] = {"model": "large", "provider": "openai", "upstream_model": "gpt-4.1", "zone": "world",
+                         "kind": "llm",
+                         "price_source": "contract"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
