@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ecologits.tracers.utils import llm_impacts
 from ecologits.utils.range_value import RangeValue
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
@@ -35,6 +35,7 @@ def ends(value: RangeValue | float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("model", [LARGE, CLAUDE], ids=["of parts, with a speed", "by an alias"])
+@settings(deadline=None, max_examples=40)
 @given(tokens=st.integers(0, 20_000), seconds=st.floats(0.01, 300))
 def test_a_cloud_calls_energy_is_what_ecologits_says(model: Model, tokens: int, seconds: float) -> None:
     said = llm_impacts(model.provider, model.model, tokens, seconds)
