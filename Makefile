@@ -65,6 +65,7 @@ bench: setup $(VENV)/.dev ## CPU per request against nginx (and LiteLLM's proxy 
 	@$(BIN)/python -m tests.bench.run $(BENCH)
 
 soak: setup $(VENV)/.dev ## the long runs, once
+	@$(BIN)/python -m tests.ledger.proof --requests 20000
 	@$(BIN)/python -m tests.bench.run --soak 10000 --scenarios c64 --rounds 1
 	@CAUCE_FAULTS=10000 $(BIN)/python -m pytest -q -s tests/faults/test_chance.py
 	@$(BIN)/python -m tests.bench.endure overload soak
