@@ -109,7 +109,7 @@ def test_anthropics_export_is_read_by_its_own_columns(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("invoice", "why"),
     [
-        (OPENAI.format(first="0.01", second=SECOND), "the price differs: invoiced at 1.2987 times it"),
+        (OPENAI.format(first="0.0100", second=SECOND), "the price differs: invoiced at 1.2987 times it"),
         (
             OPENAI.format(first="0.01", second=SECOND).replace(",4000,1000,", ",4000,200,"),
             "cached tokens: 200 invoiced",
