@@ -28,7 +28,9 @@ import numpy.typing as npt
 
 from gateway.errors import ConfigError
 from router_models import manifest
+from router_models.checker_runtime import FILES as CHECKER
 from router_models.encoder import Encoder
+from router_models.router_runtime import FILES as ROUTER
 from router_models.router_runtime import RouterModel
 from router_models.train import page
 from router_models.train.router_data import outcomes_folder
@@ -266,7 +268,10 @@ def markdown(data: Path, *, resamples: int = RESAMPLES) -> str:
         rank = np.array([router.read(row["text"]).gain for row in rows])
         table, said = table_of(name, rows, rank, resamples=resamples)
         parts.append(f"### {name}: {len(rows)} queries, {LARGE[name]}\n\n{table}\n\n{said}\n")
-    parts.append(f"### The checker, on stored answers of SmolLM2-135M\n\n{checker_table(router)}\n")
+    made = ", ".join(f"{name} {manifest.sha256(manifest.FOLDER / name)[:12]}" for name in (ROUTER[0], CHECKER[0]))
+    parts.append(
+        f"### The checker, on stored answers of SmolLM2-135M\n\n{checker_table(router)}\n\nMeasured with {made}.\n"
+    )
     return "\n".join(parts)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from gateway.stages.verify.question import Question
 from gateway.types import Answer, Check
 
-_READ: Final = 20_000
+_READ: Final = 8_000
 _NUMBER: Final = r"[-−]?[$€£]?\d[\d.,]*%?"
 _SUM: Final = re.compile(
     rf"(?<![\w.,+*/×x÷^(=<>-])({_NUMBER}(?:\s*[-+*/×x÷−·]\s*{_NUMBER}){{1,6}})\s*=\s*({_NUMBER})(?![\w.,]*\s*[-+*/×÷^(%])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import groupby
 from typing import Final
 
 from gateway.stages.verify.question import Question, wants_json
@@ -11,7 +12,8 @@ from gateway.stages.verify.refusals import refuses
 from gateway.types import Answer, Check
 
 _LETTERS_TO_JUDGE_LANGUAGE = 60
-_READ: Final = 20_000  # characters: of a longer answer the beginning and the end are looked at
+_END: Final = 3_000  # characters: of a longer answer its two ends are looked at
+_WISH: Final = 400  # characters at the two ends of a question: where it says how long an answer it wants
 
 
 def finish(answer: Answer, _question: Question, _check: Check) -> str:
@@ -31,7 +33,7 @@ _TIMES: Final = 4
 _GRAM: Final = 4
 _WORDS_MIN: Final = 40
 _SHARE: Final = 0.4
-_RUN: Final = re.compile(r"([^\W\d_]{1,20})(?:[\s,.]+\1){7,}", re.IGNORECASE)
+_RUN: Final = 8  # times a word on end
 
 
 def repeats(answer: Answer, question: Question, _check: Check) -> str:
@@ -42,18 +44,22 @@ def repeats(answer: Answer, question: Question, _check: Check) -> str:
     """
     if question.signals.task in {"code", "extract"} or wants_json(question):
         return ""
-    text = answer.text[:_READ]
+    text = _two_ends(answer.text, _END)
     lines = Counter(line for raw in text.splitlines() if len(line := raw.strip().lower()) >= _LINE_MIN)
     if lines and lines.most_common(1)[0][1] >= _TIMES:
         return f"it says a line {lines.most_common(1)[0][1]} times"
-    if _RUN.search(text):
-        return "it says a word again and again"
     words = _WORD.findall(text.lower())
+    if any(word.isalpha() and sum(1 for _ in run) >= _RUN for word, run in groupby(words)):
+        return "it says a word again and again"
     if len(words) < _WORDS_MIN:
         return ""
     grams = list(zip(*(words[start:] for start in range(_GRAM)), strict=False))
     again = 1 - len(set(grams)) / len(grams)
     return f"{again:.0%} of it was said before" if again > _SHARE else ""
+
+
+def _two_ends(text: str, size: int) -> str:
+    return text if len(text) <= 2 * size else f"{text[:size]}\n{text[-size:]}"
 
 
 # --- language and refusal -------------------------------------------------------------------------------------------
@@ -114,7 +120,8 @@ def length(answer: Answer, question: Question, _check: Check) -> str:
     text, asked, task = answer.text.strip(), question.asked, question.signals.task
     if answer.tool_calls or wants_json(question) or not text:
         return ""
-    return _over_the_limit(text, asked) or _beside_the_source(text, asked, task) or _unusual(text, asked, task)
+    too_long = _over_the_limit(text, _two_ends(asked, _WISH))
+    return too_long or _beside_the_source(text, asked, task) or _unusual(text, asked, task)
 
 
 def _over_the_limit(text: str, asked: str) -> str:
@@ -138,6 +145,6 @@ def _beside_the_source(text: str, asked: str, task: str) -> str:
 
 def _unusual(text: str, asked: str, task: str) -> str:
     low, high = _BOUNDS.get(task, (0, 0))
-    if len(text) < low and not (_ONE_WORD.search(asked) or len(asked) < _BRIEF):
+    if len(text) < low and not (len(asked) < _BRIEF or _ONE_WORD.search(_two_ends(asked, _WISH))):
         return f"{len(text)} characters are short for {task}"
     return f"{len(text)} characters are long for {task}" if high and len(text) > high else ""
