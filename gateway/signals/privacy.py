@@ -23,7 +23,7 @@ import numpy as np
 from gateway.errors import ConfigError
 from gateway.signals import identifiers
 from gateway.signals.identifiers import Found
-from gateway.signals.identifiers.split import joined, turns
+from gateway.signals.identifiers.split import joined, joined_all, turns
 from gateway.signals.normalise import Normal, lowered, normalise, rewrites
 from gateway.signals.taxonomy import Kind, floor
 from gateway.types import DataClass, Detection, Finding, Part
@@ -33,6 +33,8 @@ from router_models.privacy_runtime import FILES, KINDS, LEVELS, SPANS, VERSION, 
 
 OPERATING_POINTS: Final = ("balanced", "strict")
 _CACHED_PARTS = 4096
+_MOST_JOINED = 4  # user turns that an identifier is looked for across
+_MOST_SAID = 400  # characters of a turn that is a piece of an identifier
 _MAX_FINDINGS = 64
 _MAX_SNIPPETS_READ = 8
 SURE = 0.9  # an identifier of this score holds a text by itself; the model decides about weaker ones
@@ -230,6 +232,7 @@ class PrivacyScanner:
         """The class of all parts together: the highest of any, and of what neighbouring user turns make together."""
         results: list[tuple[int, _PartResult]] = []
         previous: tuple[int, bytes] | None = None
+        said: list[tuple[int, bytes]] = []
         for number, part in enumerate(parts):
             if not part.text:
                 continue
@@ -239,6 +242,9 @@ class PrivacyScanner:
                 if previous is not None:
                     results += self._across(parts, previous, (number, digest))
                 previous = (number, digest)
+                said = [*said[1 - _MOST_JOINED :], previous]
+                for first in range(len(said) - 1):
+                    results += self._along(parts, said[first:])
         return _together(results)
 
     def _digest(self, part: Part) -> bytes:
@@ -274,6 +280,27 @@ class PrivacyScanner:
         left = replace(known, findings=known.findings[::2])
         right = replace(known, findings=known.findings[1::2])
         return [(first[0], left), (second[0], right)]
+
+    def _along(self, parts: Sequence[Part], said: Sequence[tuple[int, bytes]]) -> list[tuple[int, _PartResult]]:
+        """An identifier that several user turns in a row make together, a piece each."""
+        texts = [parts[number].text for number, _ in said]
+        if not all(any(map(str.isdigit, text[:_MOST_SAID])) and len(text) <= _MOST_SAID for text in texts):
+            return []
+        made = joined_all(texts)
+        if made is None:
+            return []
+        label, kind, sure, spans = made
+        score = _LEAST_STRONG if sure >= _LEAST_STRONG else _LEAST_LIKELY + 0.3
+        data = floor(kind)
+        return [
+            (
+                number,
+                _PartResult(
+                    data, score, frozenset({kind.value}), (Finding(kind.value, label, data, 0, start, end, sure),)
+                ),
+            )
+            for (number, _), (start, end) in zip(said, spans, strict=True)
+        ]
 
     def _judge(self, text: str) -> _PartResult:
         seen = examine(text)

@@ -12,6 +12,8 @@ from gateway.signals.identifiers.base import CERTAIN, LIKELY, words
 from gateway.signals.taxonomy import Kind
 
 _PIECE = re.compile(r"(?<![^\W_])\+?[A-Za-z]{0,2}[0-9][0-9.\-]{1,22}[A-Za-z]?(?![^\W_])")
+# The same with its groups: "ES91 2100".
+_RUN = re.compile(r"(?<![^\W_])\+?[A-Za-z]{0,2}[0-9](?:[ .\-]?[0-9]){0,30}(?:[ \-]?[A-Za-z](?![^\W_]))?(?![^\W_])")
 _TURN = re.compile(
     r"(?:^|\n)[ \t]*(user|usuario|human|cliente|customer|assistant|asistente|agente|agent|bot|system)[ \t]*:",
     re.IGNORECASE,
@@ -72,8 +74,22 @@ def joined(said: Sequence[str]) -> Iterator[tuple[str, Kind, float, int, tuple[i
                     yield (*made, number, left.span(), right.span())
 
 
+def joined_all(said: Sequence[str]) -> tuple[str, Kind, float, list[tuple[int, int]]] | None:
+    """The identifier that several neighbouring turns make together, a run of digits of each.
+
+    Gives label, kind, score and the span in each turn; nothing when they make none.
+    """
+    first, *between, last = ([*_RUN.finditer(text)] for text in said)
+    if not first or not last or any(len(runs) != 1 for runs in between):
+        return None
+    runs = [first[-1], *(runs[0] for runs in between), last[0]]
+    cued = any(_CUE.search(text.lower()) for text in said)
+    made = _identifier("".join(run.group() for run in runs), "", cued)
+    return None if made is None else (*made, [run.span() for run in runs])
+
+
 def _identifier(left: str, right: str, cued: bool) -> tuple[str, Kind, float] | None:
-    value = (left + right).replace(".", "").replace("-", "").upper()
+    value = (left + right).replace(".", "").replace("-", "").replace(" ", "").upper()
     if len(value) == 9 and value[-1].isalpha() and (dni.is_valid(value) or nie.is_valid(value)):
         return "ID_DNI", Kind.IDENTITY, CERTAIN
     if len(value) >= 16 and value[:2].isalpha() and iban.is_valid(value):
