@@ -90,7 +90,7 @@ class Figures:
         """A range: `1.2 to 3.4 Wh` with as many decimals as its size asks for."""
         if low is None or high is None:
             return self.unknown
-        decimals = 0 if high >= 100 else 2 if high >= 1 else 5
+        decimals = 0 if high >= 100 else 2 if high >= 1 else 4
         return f"{self.number(low, decimals)} – {self.number(high, decimals)}{_THIN}{unit}"
 
     @property

@@ -452,6 +452,7 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "records": ("Records, newest first", "Registros, los más recientes primero"),
     "event": ("Event", "Suceso"),
     "event_request": ("request", "petición"),
+    "event_start": ("a gateway starts", "arranca una pasarela"),
     "event_shadow": ("copy", "copia"),
     "event_refusal": ("stopped at the gate", "parada en la compuerta"),
     "event_policy": ("policy in force", "política en vigor"),
