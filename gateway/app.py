@@ -213,7 +213,7 @@ class Gateway:
         if scope["type"] == "http":
             if scope["path"] in self.endpoint.doors:
                 await self.endpoint(scope, receive, send)
-            elif scope["path"].startswith("/console"):
+            elif scope["path"] == "/console" or scope["path"].startswith("/console/"):
                 await self._console(scope, receive, send)
             else:
                 await self._pages(scope, receive, send)

@@ -149,7 +149,7 @@ class ConsoleSettings(_Frozen):
     """Signing in to `/console`."""
 
     session_secret: str = Field(
-        "", repr=False, description="a reference: ${NAME}; signs sessions. None: one of each process's own"
+        "", repr=False, description="a reference: ${NAME}; signs sessions. None: one made at each start"
     )
     session_hours: float = Field(12.0, gt=0, description="until one has to sign in again")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 import socket
 from pathlib import Path
 
@@ -42,11 +43,19 @@ def command(config: Path | None, policy: Path | None, host: str | None, port: in
             open_engine(settings.ledger).dispose()  # its schema is made once, before there are several
             door.set_inheritable(True)
             _where(settings)
-            run_workers(settings, models, policy, door)
+            run_workers(with_shared_sessions(settings), models, policy, door)
             return
         gateway = build_gateway(settings, models, policy_path=policy)
         _greet(gateway, settings)
         run(gateway, settings, door)
+
+
+def with_shared_sessions(settings: Settings) -> Settings:
+    """The same, with a secret that all workers sign sessions of the console with, where the operator gave none."""
+    if settings.console.session_secret:
+        return settings
+    console = settings.console.model_copy(update={"session_secret": secrets.token_urlsafe(32)})
+    return settings.model_copy(update={"console": console})
 
 
 def _bound(settings: Settings) -> socket.socket:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
+from gateway.cli.serve import with_shared_sessions
+from gateway.console.access import Sessions
+from gateway.ledger.keys import KeyRing
+from gateway.ledger.store import open_engine
+from gateway.settings import Settings
 from tests.console.conftest import POLICY, Keyed, Person, cauce
 from tests.entries import count, eventually
 from tests.running import Running
@@ -79,6 +87,20 @@ def test_whoever_types_wrong_keys_has_to_wait_even_with_the_right_one(keyed: Key
     assert waits.status_code == 429
     assert int(waits.headers["retry-after"]) > 0
     assert keyed.person(keyed.admin).see("").status_code == 200  # from another address
+
+
+def test_a_session_is_good_with_every_worker(tmp_path: Path) -> None:
+    ring = KeyRing(open_engine(f"sqlite:///{tmp_path}/ledger.db"), always=False)
+    settings = with_shared_sessions(Settings())
+    one, other = (Sessions(ring, settings.console) for _ in range(2))
+    alone = Sessions(ring, Settings().console)
+    asked = Request({"type": "http", "scheme": "http", "path": "/console", "headers": [], "server": ("x", 1)})
+    given = Response()
+    one.give(asked, given, csrf="token")
+    cookie = given.headers["set-cookie"].split(";")[0].encode()
+    back = Request({"type": "http", "scheme": "http", "path": "/console", "headers": [(b"cookie", cookie)]})
+    assert (one.csrf(back), other.csrf(back), alone.csrf(back)) == ("token", "token", "")
+    assert with_shared_sessions(settings) is settings  # the operator's own, or the first
 
 
 @pytest.mark.parametrize("where", ["https://evil.example", "//evil.example", "/console/\\evil", "/other", "/consolex"])
