@@ -14,7 +14,7 @@ else
   MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help run setup test check lint bench bench-cascade setup-train router reference lock grafana clean soak
+.PHONY: help run setup test check lint bench bench-cascade setup-train router reference lock grafana clean soak clients
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -48,7 +48,22 @@ $(VENV)/.node: $(NODE:=/package-lock.json)
 	else echo "cauce: no npm: the Node clients' tests will be skipped"; fi
 	@mkdir -p $(VENV) && touch $@
 
-test: setup $(VENV)/.dev $(VENV)/.node ## run the tests; what cannot run here is named with its reason
+# Clients that cannot live with each other: an environment each, from its own locked file.
+CLIENTS := openai2 openai3 langchain llamaindex agents schemathesis
+clients: $(CLIENTS:%=$(VENV)/clients/%/.done) ## install the clients that have environments of their own
+
+$(VENV)/clients/%/.done: tests/clients/environments/%.txt | $(VENV)/bin/python
+	@echo "cauce: installing the environment of the client $*"
+ifdef UV
+	@test -x $(@D)/bin/python || uv venv -q --python $(BIN)/python $(@D)
+	@uv pip install -q --python $(@D)/bin/python --require-hashes -r $<
+else
+	@test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+endif
+	@touch $@
+
+test: setup $(VENV)/.dev $(VENV)/.node clients ## run the tests; what cannot run here is named with its reason
 	@$(BIN)/cauce models pull smollm2-135m-instruct
 	@$(BIN)/python -m pytest -q $(TESTS)
 
@@ -95,7 +110,9 @@ reference: setup $(VENV)/.dev ## write REFERENCE.md and the counts in router_mod
 lock:           ## resolve requirements/*.txt again (needs uv); run.txt is a part of dev.txt
 	@$(LOCK) --extra embedded --extra litellm --extra postgres --extra parquet --extra hub --extra plot --group build --group dev --group grafana -o requirements/dev.txt
 	@$(LOCK) --extra embedded --group build -c requirements/dev.txt -o requirements/run.txt
-LOCK = uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+	@for client in $(CLIENTS); do uv pip compile $(LOCKED) tests/clients/environments/$$client.in -o tests/clients/environments/$$client.txt || exit 1; done
+LOCKED = -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK = uv pip compile $(LOCKED) pyproject.toml
 
 clean:          ## remove what was installed here
 	rm -rf $(VENV) $(NODE:=/node_modules)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from tests.upstreams.loopback import DONE, USAGE_EVENT, Request, Wire, completion, delta
@@ -49,21 +51,56 @@ def _text(body: dict[str, Any]) -> str:
         return f"The tool says: {last['content']}"
     if isinstance(last["content"], list):
         return "I see " + ", ".join(piece["type"] for piece in last["content"])
-    if (body.get("response_format") or {}).get("type") == "json_schema":
-        return ORDER
-    return TEXT
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") == "json_schema":
+        return json.dumps(_filled(wanted["json_schema"]["schema"], body), separators=(",", ":"))
+    return json.dumps({"setup": "Hola", "punchline": "Adiós"}) if wanted.get("type") == "json_object" else TEXT
+
+
+_VALUES: dict[str, object] = {"dish": "tortilla", "people": 4, "city": "Madrid", "input": 3}
+_BY_TYPE: dict[str, object] = {"string": "text", "integer": 3, "number": 3.5, "boolean": True, "null": None}
+
+
+def _filled(schema: dict[str, Any], body: dict[str, Any], name: str = "", root: dict[str, Any] | None = None) -> Any:
+    """A value that a schema allows; a name in the question's quotes is a value that was asked for."""
+    root = schema if root is None else root
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    if options := schema.get("enum") or ([schema["const"]] if "const" in schema else None):
+        return options[0]
+    if several := schema.get("anyOf"):
+        return _filled(several[0], body, name, root)
+    if "properties" in schema or schema.get("type") == "object":
+        return {key: _filled(value, body, key, root) for key, value in schema.get("properties", {}).items()}
+    if schema.get("type") == "array":
+        return [_filled(schema.get("items", {"type": "string"}), body, name, root)]
+    quoted = re.search("'([^']+)'", str(body["messages"][-1].get("content"))) if "name" in name else None
+    return quoted[1] if quoted else _VALUES.get(name, _BY_TYPE.get(str(schema.get("type")), "text"))
+
+
+def _arguments(body: dict[str, Any]) -> str:
+    """Of the tool that is called: the first, or the one that must be."""
+    parameters = _tool(body).get("parameters") or {}
+    return json.dumps(_filled(parameters, body), separators=(",", ":"), ensure_ascii=False)
+
+
+def _tool(body: dict[str, Any]) -> dict[str, Any]:
+    functions: list[dict[str, Any]] = [tool["function"] for tool in body["tools"]]
+    choice = body.get("tool_choice")
+    wanted = choice["function"]["name"] if isinstance(choice, dict) else functions[0]["name"]
+    return next(function for function in functions if function["name"] == wanted)
 
 
 def _calls_a_tool(body: dict[str, Any]) -> bool:
-    return bool(body.get("tools")) and body["messages"][-1]["role"] != "tool"
+    """As a model does that is asked for one; with `none`, or a result to speak of, it answers."""
+    return bool(body.get("tools")) and body.get("tool_choice") != "none" and body["messages"][-1]["role"] != "tool"
 
 
 def _choice(body: dict[str, Any], index: int) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant", "content": _text(body)}
     finish = "stop"
     if _calls_a_tool(body):
-        name = body["tools"][0]["function"]["name"]
-        arguments = ORDER if name == "Order" else ARGUMENTS
+        name, arguments = _tool(body)["name"], _arguments(body)
         call = {"id": "call_0123456789abcdef", "type": "function", "function": {"name": name, "arguments": arguments}}
         said, finish = {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
     logprobs = _LOGPROBS if body.get("logprobs") else None
@@ -73,15 +110,16 @@ def _choice(body: dict[str, Any], index: int) -> dict[str, Any]:
 def _events(body: dict[str, Any]) -> list[bytes]:
     usage = [USAGE_EVENT] if (body.get("stream_options") or {}).get("include_usage") else []
     if _calls_a_tool(body):
-        name = body["tools"][0]["function"]["name"]
+        name, arguments = _tool(body)["name"], _arguments(body)
+        pieces = PIECES if arguments == ARGUMENTS else (arguments[:5], arguments[5:])
         first = {
             "index": 0,
             "id": "call_0123456789abcdef",
             "type": "function",
             "function": {"name": name, "arguments": ""},
         }
-        rest = [delta(tool_calls=[{"index": 0, "function": {"arguments": piece}}]) for piece in PIECES]
+        rest = [delta(tool_calls=[{"index": 0, "function": {"arguments": piece}}]) for piece in pieces]
         return [delta(role="assistant", tool_calls=[first]), *rest, delta(finish="tool_calls"), *usage, DONE]
     words = _text(body).split(" ")
-    pieces = [delta(word if number == 0 else f" {word}") for number, word in enumerate(words)]
-    return [delta("", role="assistant"), *pieces, delta(finish="stop"), *usage, DONE]
+    spoken = [delta(word if number == 0 else f" {word}") for number, word in enumerate(words)]
+    return [delta("", role="assistant"), *spoken, delta(finish="stop"), *usage, DONE]

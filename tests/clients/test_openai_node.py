@@ -20,12 +20,16 @@ pytestmark = pytest.mark.needs("node", "npm")
 
 @pytest.fixture(scope="module")
 def said(gateway: Running) -> dict[str, Any]:
-    """What the script printed."""
+    return script(gateway, "client.mjs")
+
+
+def script(gateway: Running, name: str) -> dict[str, Any]:
+    """What a script printed."""
     if not (NODE / "node_modules" / "openai").is_dir():
         _install()
     environ = {"PATH": os.environ["PATH"], "OPENAI_BASE_URL": gateway.base_url, "OPENAI_API_KEY": "not-needed"}
     done = subprocess.run(
-        ["node", "client.mjs"], cwd=NODE, env=environ, capture_output=True, check=False, text=True, timeout=60
+        ["node", name], cwd=NODE, env=environ, capture_output=True, check=False, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
