@@ -113,7 +113,7 @@ class _Reading:
             where = f"messages[{number}]"
             fields = a_mapping(message, where)
             role, content = fields.get("role"), fields.get("content")
-            if role not in {"user", "assistant", "system"}:
+            if role not in ("user", "assistant", "system"):
                 raise wrong(f"{where}.role", "must be user or assistant")
             self._lost.rest(fields, {"role", "content"}, "messages.")
             if isinstance(content, str):

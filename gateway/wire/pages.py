@@ -23,6 +23,7 @@ from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
 from gateway.wire.feedback import read_feedback
 from gateway.wire.language import Language, named_language
+from gateway.wire.openapi import document
 
 _LOCAL_ONLY: Final[dict[Language, str]] = {
     "en": "no model off the premises is configured: every ladder is local",
@@ -55,7 +56,12 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
     language: Language,
 ) -> FastAPI:
     """The application behind every path but the request path's own. `language`: for readers who name none of ours."""
-    app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/openapi.json")
+    async def openapi() -> Response:
+        """The API written down, the request path's too."""
+        return _json(document())
 
     @app.exception_handler(CauceError)
     async def _known(_request: Request, error: CauceError) -> Response:

@@ -142,7 +142,7 @@ def _parts(content: object, where: str, lost: Losses) -> list[Json]:
 
 
 def _part(part: Json, where: str, lost: Losses) -> Json:
-    kind = part.get("type")
+    kind = text_of(part.get("type"))
     if kind in _TEXTS:
         lost.rest(part, {"type", "text"}, "input.")
         return {"type": "text", "text": a_string(part.get("text"), f"{where}.text")}

@@ -148,6 +148,7 @@ def test_the_seal_on_a_thought_is_no_text_unless_it_holds_one(signature: str, is
         ({"messages": [5]}, "messages[0]"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": [], "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]},
          "messages[0].content[0].source.type"),

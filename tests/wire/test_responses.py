@@ -87,6 +87,7 @@ def test_that_nothing_is_stored_is_said_unless_the_caller_knows_it(store: bool |
         ({"input": [5]}, "input[0]"),
         ({"input": [{"role": "king", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": 5}]}, "input[0].content"),
+        ({"input": [{"role": "user", "content": [{"type": []}]}]}, "input[0].content[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
          "input[0].content[0].file_id"),
         ({"input": [{"type": "web_search_call"}]}, "input[0].type"),
