@@ -46,6 +46,11 @@ _CHAT: Final[Json] = {
 _REQUESTS: Final[dict[str, Json]] = {
     "/v1/chat/completions": _CHAT,
     "/v1/route": _CHAT,
+    "/v1/messages/count_tokens": {
+        "type": "object",
+        "required": ["messages"],
+        "properties": {"model": _TEXT, "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}}},
+    },
     "/v1/completions": {
         "type": "object",
         "required": ["prompt"],
@@ -88,6 +93,7 @@ _SAYS: Final = {
     "/v1/completions": "OpenAI's completions: one prompt, one text",
     "/v1/responses": "OpenAI's responses; nothing is stored",
     "/v1/messages": "Anthropic's messages",
+    "/v1/messages/count_tokens": "about how many tokens a request of Anthropic's messages has; no call is made",
     "/v1/embeddings": "OpenAI's embeddings",
     "/v1/route": "the decision for a chat request, without a call",
 }

@@ -15,11 +15,13 @@ from gateway import __version__
 from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath, UnknownRequest, WrongMethod
 from gateway.pipeline import Pipeline
 from gateway.settings import LimitSettings
+from gateway.signals.shape import outline
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Exchange, Model, Zone
+from gateway.wire import messages
 from gateway.wire.body import ClientGone, content_length, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
-from gateway.wire.chat import read_chat
+from gateway.wire.chat import parse_json, read_chat, read_translated
 from gateway.wire.endpoint import new_request_id
 from gateway.wire.feedback import read_feedback
 from gateway.wire.language import Language, named_language
@@ -144,6 +146,32 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
         local = all(model.zone is Zone.PREMISES for model in models.values())
         notes = [_LOCAL_ONLY[spoken]] if local else []
         return _json({**explain(signals, decision, requested=inbound.model, language=spoken), "notes": notes})
+
+    @app.post("/v1/messages/count_tokens")
+    async def count_tokens(request: Request) -> Response:
+        """About how many tokens a request of `/v1/messages` has: an estimate for any model; nothing leaves."""
+        headers = dict(request.scope["headers"])
+        try:
+            caller = find_caller(headers, keys)
+            messages.check(headers)
+            asked = messages.to_chat({"max_tokens": 1, **parse_json(await whole_body(request, headers))})
+            inbound = read_translated(
+                asked,
+                endpoint="count_tokens",
+                request_id=new_request_id(),
+                received_ns=time.time_ns(),
+                caller=caller,
+                data=raised_class(headers, caller),
+                tags=(),
+                cacheable=False,
+                max_messages=limits.max_messages,
+            )
+        except CauceError as error:
+            request_id = new_request_id()
+            ids = {"request-id": request_id, "x-request-id": request_id, "x-cauce-request-id": request_id}
+            body = messages.error_body(error, request_id)
+            return Response(body, error.status, ids, media_type="application/json")
+        return _json({"input_tokens": outline(inbound).prompt_tokens})
 
     @app.post("/v1/feedback")
     async def feedback(request: Request) -> Response:

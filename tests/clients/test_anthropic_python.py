@@ -55,6 +55,17 @@ def test_a_message_comes_whole(client: anthropic.Anthropic, provider: Server) ->
     assert done._request_id.startswith("req_")
 
 
+def test_tokens_are_counted_about_without_a_call(client: anthropic.Anthropic, provider: Server) -> None:
+    before = len(provider.requests)
+    few = client.messages.count_tokens(model="auto", messages=ASK)
+    many = client.messages.count_tokens(model="auto", system="Be brief. " * 100, messages=ASK)
+    assert 5 <= few.input_tokens <= 20
+    assert 200 <= many.input_tokens - few.input_tokens <= 400
+    assert len(provider.requests) == before
+    with pytest.raises(anthropic.BadRequestError):
+        client.messages.count_tokens(model="auto", messages=[])
+
+
 def test_a_message_comes_streamed_and_the_client_puts_it_together(client: anthropic.Anthropic) -> None:
     with client.messages.stream(model="auto", max_tokens=LIMIT, messages=ASK) as stream:
         assert list(stream.text_stream) == ["Hola,", " ¿qué", " tal?"]
