@@ -15,13 +15,12 @@ from gateway import __version__
 from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath, UnknownRequest, WrongMethod
 from gateway.pipeline import Pipeline
 from gateway.settings import LimitSettings
-from gateway.signals.shape import outline
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Exchange, Model, Zone
-from gateway.wire import messages
 from gateway.wire.body import ClientGone, content_length, read_body
 from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refuse_model
-from gateway.wire.chat import parse_json, read_chat, read_translated
+from gateway.wire.chat import read_chat
+from gateway.wire.counting import counting
 from gateway.wire.endpoint import new_request_id
 from gateway.wire.feedback import read_feedback
 from gateway.wire.language import Language, named_language
@@ -60,10 +59,8 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
     """The application behind every path but the request path's own. `language`: for readers who name none of ours."""
     app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get("/openapi.json")
-    async def openapi() -> Response:
-        """The API written down, the request path's too."""
-        return _json(document())
+    app.add_api_route("/openapi.json", openapi)
+    app.add_api_route("/v1/messages/count_tokens", counting(keys, limits), methods=["POST"])
 
     @app.exception_handler(CauceError)
     async def _known(_request: Request, error: CauceError) -> Response:
@@ -147,32 +144,6 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
         notes = [_LOCAL_ONLY[spoken]] if local else []
         return _json({**explain(signals, decision, requested=inbound.model, language=spoken), "notes": notes})
 
-    @app.post("/v1/messages/count_tokens")
-    async def count_tokens(request: Request) -> Response:
-        """About how many tokens a request of `/v1/messages` has: an estimate for any model; nothing leaves."""
-        headers = dict(request.scope["headers"])
-        try:
-            caller = find_caller(headers, keys)
-            messages.check(headers)
-            asked = messages.to_chat({"max_tokens": 1, **parse_json(await whole_body(request, headers))})
-            inbound = read_translated(
-                asked,
-                endpoint="count_tokens",
-                request_id=new_request_id(),
-                received_ns=time.time_ns(),
-                caller=caller,
-                data=raised_class(headers, caller),
-                tags=(),
-                cacheable=False,
-                max_messages=limits.max_messages,
-            )
-        except CauceError as error:
-            request_id = new_request_id()
-            ids = {"request-id": request_id, "x-request-id": request_id, "x-cauce-request-id": request_id}
-            body = messages.error_body(error, request_id)
-            return Response(body, error.status, ids, media_type="application/json")
-        return _json({"input_tokens": outline(inbound).prompt_tokens})
-
     @app.post("/v1/feedback")
     async def feedback(request: Request) -> Response:
         """A caller's score of an answer that it got: what `cauce router calibrate --outcomes ledger` learns from."""
@@ -205,6 +176,11 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+async def openapi() -> Response:
+    """The API written down, the request path's too."""
+    return _json(document())
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
