@@ -10,6 +10,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 
 from gateway import __version__
 from gateway.errors import CauceError, InternalError, UnknownModel, UnknownPath, UnknownRequest, WrongMethod
@@ -57,10 +58,11 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
     language: Language,
 ) -> FastAPI:
     """The application behind every path but the request path's own. `language`: for readers who name none of ours."""
-    app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-
-    app.add_api_route("/openapi.json", openapi)
-    app.add_api_route("/v1/messages/count_tokens", counting(keys, limits), methods=["POST"])
+    routes: list[BaseRoute] = [
+        Route("/openapi.json", openapi),
+        Route("/v1/messages/count_tokens", counting(keys, limits), methods=["POST"]),
+    ]
+    app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, routes=routes)
 
     @app.exception_handler(CauceError)
     async def _known(_request: Request, error: CauceError) -> Response:
@@ -178,7 +180,7 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
     return app
 
 
-async def openapi() -> Response:
+async def openapi(_request: Request) -> Response:
     """The API written down, the request path's too."""
     return _json(document())
 
