@@ -14,6 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import orjson
+from sqlalchemy import Engine
 
 import gateway
 import router_models
@@ -25,12 +26,17 @@ from gateway.console.site import build_console
 from gateway.embedding import Embedding
 from gateway.errors import ConfigError
 from gateway.gate import Destination, Gate
+from gateway.ledger.budgets import Budgets, LedgerStore, Store
+from gateway.ledger.budgets_redis import RedisStore, connect
 from gateway.ledger.costing import footprint, price_book
 from gateway.ledger.erasure import Erasures
 from gateway.ledger.feedback import keep
 from gateway.ledger.keys import REFRESH_S, KeyRing
 from gateway.ledger.policies import remember
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.rates import LedgerStorage, Rates, redis_storage
+from gateway.ledger.spool import Spool
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from gateway.opinions import Opinions
 from gateway.pipeline import Pipeline
 from gateway.policy.live import LivePolicy, Refusal
@@ -48,6 +54,8 @@ from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.pseudonymise import Pseudonymiser
 from gateway.stages.recall import Recall
 from gateway.stages.record import LedgerRecorder
+from gateway.stages.reserve import Purse
+from gateway.telemetry.alerts import BudgetAlerts
 from gateway.telemetry.audit import policy_record, refusal_record
 from gateway.telemetry.logs import fields, places
 from gateway.telemetry.metrics import Metrics
@@ -196,6 +204,8 @@ class Parts:
     shadows: Shadows
     pseudonyms: Pseudonyms
     remembered: Remembered
+    budgets: Budgets
+    rates: Rates
 
 
 class Gateway:
@@ -243,6 +253,8 @@ class Gateway:
                 await self._keeper
         await self.parts.shadows.aclose()
         await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
+        await self.parts.rates.aclose()
+        await self.parts.budgets.aclose()
         await self.parts.pool.aclose()
         await asyncio.to_thread(self.parts.ledger.close)
         self.parts.metrics.close()
@@ -257,6 +269,7 @@ class Gateway:
         while True:
             await asyncio.sleep(_LOOK_S)
             await asyncio.to_thread(self.parts.keys.load)
+            await self.parts.budgets.keep()
             if subjects := await asyncio.to_thread(self.parts.erasures.look):
                 self._forget(subjects)
             if (policy := await asyncio.to_thread(self.parts.policy.look)) is not None:
@@ -308,14 +321,18 @@ class _State:
             "models": {name: model.zone.label for name, model in parts.models.items()},
             "cloud": str(parts.health.state()),
             "circuits": {name: str(state_of(each)) for name, each in parts.breakers.items()},
-            "ledger": "behind" if parts.ledger.behind else "ok",
+            "ledger": parts.ledger.state,
             "ledger_waiting": parts.ledger.waiting,
+            "ledger_spooled": parts.ledger.spooled,
         }
 
     def refresh_gauges(self) -> None:
         parts, metrics = self._parts, self._parts.metrics
         metrics.in_flight.set(self.endpoint.in_flight if self.endpoint else 0)
         metrics.ledger_waiting.set(parts.ledger.waiting)
+        metrics.ledger_spooled.set(parts.ledger.spooled)
+        metrics.ledger_away.set(parts.ledger.state != "ok")
+        metrics.see_budgets(parts.budgets.shares())
         metrics.cloud.set(_CLOUD_VALUES[parts.health.state()])
         for name, breakers in parts.breakers.items():
             for number, breaker in enumerate(breakers):
@@ -343,11 +360,42 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     prices = price_book(settings, catalogue)
     breakers = breakers_of(callable_ones)
     health = CloudHealth((m.id for m in catalogue.values() if m.zone is not Zone.PREMISES), breakers)
-    ledger = Ledger(engine, on_failure=_ledger_failed(metrics), time_zone=ZoneInfo(settings.time_zone))
+    ledger = Ledger(
+        engine,
+        on_failure=_ledger_failed(metrics),
+        spool=_spool(settings, engine),
+        time_zone=ZoneInfo(settings.time_zone),
+    )
+    zone = ZoneInfo(settings.time_zone)
+    shared = connect(settings.shared) if settings.shared else None
+    counted: Store = RedisStore(shared) if shared is not None else LedgerStore(engine, ledger.ask)
+    alerts = BudgetAlerts(
+        settings.budgets.webhook,
+        language=settings.language,
+        session=pool.session,
+        counted=lambda threshold, outcome: metrics.budget_alerts.labels(str(threshold), outcome).inc(),
+    )
+    budgets = Budgets(counted, engine, zone=zone, alert=alerts, ttl_s=settings.budgets.reservation_ttl_s)
+    ledger.on_use = budgets.saw_from_thread
+    rates = Rates(
+        redis_storage(shared, settings.shared) if settings.shared else LedgerStorage(ledger.ask),
+        refused=lambda scope, kind: metrics.rate_refusals.labels(scope.partition(":")[0], kind).inc(),
+        away=_limits_alone(metrics),
+    )
+    purse = Purse(
+        budgets,
+        prices=prices,
+        models=catalogue,
+        zone=zone,
+        default_completion_tokens=settings.budgets.default_completion_tokens,
+        refused=lambda scope: metrics.budget_refusals.labels(scope.partition(":")[0]).inc(),
+    )
     gate = Gate(on_refusal=_gate_refused(metrics, ledger))
     cache = settings.cache
     store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None
-    recorder = LedgerRecorder(ledger, prices=prices, metrics=metrics, footprint=footprint(settings, catalogue))
+    recorder = LedgerRecorder(
+        ledger, prices=prices, metrics=metrics, footprint=footprint(settings, catalogue), settle=budgets.settle
+    )
     shadows = Shadows(
         models=catalogue,
         upstreams=upstreams,
@@ -375,6 +423,8 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         shadows,
         pseudonyms,
         remembered,
+        budgets,
+        rates,
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
@@ -392,7 +442,10 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         recorder=recorder,
         language=detect,
         moment=lambda inbound: Moment(
-            health.state(), clock.hour(policy.current().time_zone), None, conversations.held_by(inbound)
+            health.state(),
+            clock.hour(policy.current().time_zone),
+            budgets.left(inbound.caller) if inbound.caller.budgets else None,
+            conversations.held_by(inbound),
         ),
         heard=health.heard,
         pseudonymiser=Pseudonymiser(pseudonyms, read=read_texts),
@@ -400,10 +453,17 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         shadows=shadows,
         opinions=Opinions(models=catalogue, upstreams=upstreams, gate=gate, heard=health.heard),
         checker=checker,
+        purse=purse,
     )
     state = _State(parts)
     embedding = Embedding(
-        pipeline, models=catalogue, embedders=embedders, gate=gate, recorder=recorder, heard=health.heard
+        pipeline,
+        models=catalogue,
+        embedders=embedders,
+        gate=gate,
+        recorder=recorder,
+        heard=health.heard,
+        purse=purse,
     )
     chat = {"/v1/chat/completions": (Door("chat"), pipeline.run)}
     endpoint = Endpoint(
@@ -418,6 +478,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         limits=settings.limits,
         recorder=recorder,
         crashed=_crashed(metrics),
+        rates=rates,
     )
     state.endpoint = endpoint
     pages = build_pages(
@@ -482,6 +543,21 @@ def _ledger_failed(metrics: Metrics) -> Callable[[Exception], None]:
         _log.error("the ledger could not be written, it is tried again", extra=fields(error=type(error).__name__))
 
     return failed
+
+
+def _limits_alone(metrics: Metrics) -> Callable[[Exception], None]:
+    def away(error: Exception) -> None:
+        metrics.limits_alone.inc()
+        _log.error("a limit is held by this process alone", extra=fields(error=type(error).__name__))
+
+    return away
+
+
+def _spool(settings: Settings, engine: Engine) -> Spool:
+    """Beside the SQLite file, unless the operator names a folder."""
+    beside = engine.url.database if engine.dialect.name == "sqlite" else None
+    folder = settings.spool.folder or (f"{beside}.spool" if beside else "cauce.spool")
+    return Spool(Path(folder), max_bytes=int(settings.spool.max_mb * 1e6))
 
 
 def _crashed(metrics: Metrics) -> Callable[[str, BaseException], None]:

@@ -15,6 +15,7 @@ from gateway.pipeline import Pipeline, Recorder, Whole
 from gateway.policy.decide import limit_of
 from gateway.policy.rules import AUTO, DEFAULT, PINNED, Policy
 from gateway.stages.call import begin, end, open_door
+from gateway.stages.reserve import Purse
 from gateway.types import Decision, Exchange, Inbound, Model, Outcome, Route, Signals, Skipped
 from gateway.upstreams.base import Embedder
 
@@ -33,6 +34,7 @@ class Embedding:
         gate: Gate,
         recorder: Recorder,
         heard: Callable[[Model, UpstreamError | None], None],
+        purse: Purse | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._models = models
@@ -40,12 +42,16 @@ class Embedding:
         self._gate = gate
         self._recorder = recorder
         self._heard = heard
+        self._purse = purse
 
     async def run(self, inbound: Inbound, exchange: Exchange) -> Whole:
         """The vectors, or `CauceError`. Recorded on return."""
         signals, policy = self._pipeline.classify(inbound, exchange)
         decision = choose(signals, policy=policy, models=self._models, requested=inbound.model)
         exchange.decision = decision
+        if decision.ladder and inbound.caller.budgets and self._purse is not None:
+            chosen = decision
+            _, decision = await self._purse.reserve(inbound, signals, chosen, exchange, again=lambda _poorer: chosen)
         if not decision.ladder:
             raise NothingAllowed(
                 f"no embedding model may read this text, which must stay inside {decision.ceiling.label} "

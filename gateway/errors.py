@@ -15,9 +15,11 @@
         BadKey                        401    invalid_api_key
         ModelNotAllowed               403    model_not_allowed
         LimitExceeded                 429    rate_limit_exceeded
+        BudgetExceeded                429    budget_exceeded
       PolicyError                            operations can act
         NothingAllowed                503    no_allowed_model
         GateRefused                   503    gate_refused
+        BudgetUnavailable             503    budget_unavailable
       UpstreamError                          the provider, or whoever runs the model, can act
         UpstreamTimeout               504    upstream_timeout
         UpstreamUnreachable           502    upstream_unreachable
@@ -143,9 +145,15 @@ class ModelNotAllowed(CallerError):
 
 
 class LimitExceeded(CallerError):
-    """The key has used up its requests or tokens for now. Not used yet: keys have no limits."""
+    """The key, or whom it belongs to, has used up its requests or tokens of this minute; see `retry-after`."""
 
     status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class BudgetExceeded(CallerError):
+    """A hard budget does not cover what the call may cost, and no free model may answer; says until when."""
+
+    status, code, type = 429, "budget_exceeded", "insufficient_quota"
 
 
 class PolicyError(CauceError):
@@ -162,6 +170,12 @@ class GateRefused(PolicyError):
     """The text was about to go where the guarantees forbid; it did not leave."""
 
     code = "gate_refused"
+
+
+class BudgetUnavailable(PolicyError):
+    """The store of budgets is away: nothing that costs money is called for a caller with a hard budget."""
+
+    code = "budget_unavailable"
 
 
 class UpstreamError(CauceError):

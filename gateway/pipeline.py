@@ -1,4 +1,4 @@
-"""The life of a request: classify > decide > recall > call > verify (escalate) > reply > record.
+"""The life of a request: classify > decide > recall > reserve > call > verify (escalate) > reply > record.
 
 `receive` has happened (`wire/chat.py`) and `reply` happens on the wire; between them, this page is the product.
 An entry is recorded before the last byte of a reply is sent: whoever has seen a whole answer finds it in the ledger,
@@ -29,6 +29,7 @@ from gateway.stages.call import PSEUDONYMISED, end
 from gateway.stages.classify import Classifier, Moment, Unread
 from gateway.stages.pseudonymise import UNPLACED, Pseudonymiser, masked_request
 from gateway.stages.recall import Recall
+from gateway.stages.reserve import Purse
 from gateway.stages.verify import Question
 from gateway.types import (
     CacheState,
@@ -92,6 +93,7 @@ class Pipeline:
         shadows: Shadows | None = None,
         opinions: Opinions | None = None,
         checker: Callable[[str, str], float | None] | None = None,
+        purse: Purse | None = None,
     ) -> None:
         self._classifier = classifier
         self._policy = policy
@@ -106,12 +108,24 @@ class Pipeline:
         self._conversations = conversations
         self._shadows = shadows
         self._checker = checker
+        self._purse = purse
 
     async def run(self, inbound: Inbound, exchange: Exchange) -> Reply:
         """Answer a request, or raise `CauceError`. A whole reply is recorded on return, a stream at its end."""
         signals, policy = self.classify(inbound, exchange)
         decision = self._decide(inbound, signals, policy, exchange)
         exchange.cache, key, kept = self._recall.look(inbound, signals, decision)
+        if kept is None and decision.ladder and inbound.caller.budgets and self._purse is not None:
+            signals, decided = await self._purse.reserve(
+                inbound,
+                signals,
+                decision,
+                exchange,
+                again=lambda poorer: self._decide(inbound, poorer, policy, exchange),
+            )
+            if decided is not decision:
+                decision = decided
+                exchange.cache, key, kept = self._recall.look(inbound, signals, decision)
         if kept is not None:
             self._hold(kept.model, inbound, decision)
             return await self._replay(kept, exchange)

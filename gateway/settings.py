@@ -22,7 +22,7 @@ from gateway.types import EnergyFacts, Model, Replica, Rest, Retries, Timeouts, 
 DEFAULT_PORT = 8400
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-_SECRETS = frozenset({"api_key", "session_secret"})
+_SECRETS = frozenset({"api_key", "webhook", "session_secret"})
 
 
 class _Frozen(BaseModel):
@@ -134,6 +134,27 @@ class CacheSettings(_Frozen):
     ttl_s: float = Field(600.0, gt=0, description="how long an answer may be sent again, in seconds")
 
 
+class BudgetSettings(_Frozen):
+    """Budgets of keys, apps, teams and organisations (`cauce keys limit`)."""
+
+    default_completion_tokens: int = Field(
+        4096, ge=1, description="what an answer is supposed to have at most, where the request states no max_tokens"
+    )
+    reservation_ttl_s: float = Field(
+        900.0, gt=0, description="a reservation of a process that died is released after this time"
+    )
+    webhook: str = Field(
+        "", repr=False, description="a reference, ${NAME}: where alerts at 50, 80 and 100 % are posted; none: nowhere"
+    )
+
+
+class SpoolSettings(_Frozen):
+    """Where entries wait on disk while the ledger's database is away."""
+
+    folder: str = Field("", description="none: beside the SQLite file (cauce.db.spool), or cauce.spool here")
+    max_mb: float = Field(256.0, gt=0, description="of one process; more waits in memory")
+
+
 class MachineSettings(_Frozen):
     """What a second of local inference costs, in money and in energy."""
 
@@ -175,7 +196,9 @@ class Settings(_Frozen):
     prices: str | None = Field(None, description="price file over the shipped seed")
     grid: str | None = Field(None, description="file of dated grid mixes, g CO2e a kWh by country, over ecologits' own")
     ledger: str = Field("sqlite:///cauce.db", description="sqlite:///FILE or postgresql://...")
-    shared: str | None = Field(None, description="not used yet: redis://... when several gateways share their state")
+    shared: str | None = Field(
+        None, description="redis://... when gateways share budgets and rates; none: they do it in the ledger's database"
+    )
     baseline: str | None = Field(None, description="the model that savings are measured against; none: the first llm")
     baseline_tokens_low: float = Field(
         0.5, gt=0, le=1, description="the least that the baseline would have written, times the answer's tokens"
@@ -186,6 +209,8 @@ class Settings(_Frozen):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
     limits: LimitSettings = Field(LimitSettings(), description="what a request may be")
     cache: CacheSettings = Field(CacheSettings(), description="the exact cache")
+    budgets: BudgetSettings = Field(BudgetSettings(), description="how budgets are kept")
+    spool: SpoolSettings = Field(SpoolSettings(), description="where entries wait while the database is away")
     machine: MachineSettings = Field(MachineSettings(), description="what a second of local inference costs")
     console: ConsoleSettings = Field(ConsoleSettings(), description="signing in to `/console`")
     source: str = Field("", description="the file this was read from; set by the loader")

@@ -83,6 +83,32 @@ class Cloud(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent under one name, `team:billing` say, in each day or month of the business, or in all."""
+
+    scope: str
+    period: str  # day, month or total
+    nano_usd: int
+    hard: bool = True  # a soft one only alerts
+    carry_over: bool = False  # what the period before left of its own amount is added to this one
+    since_us: int = 0
+
+    @property
+    def name(self) -> str:
+        """`team:billing/month`."""
+        return f"{self.scope}/{self.period}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How much a minute under one name. `kind` is `requests` or `tokens`."""
+
+    scope: str
+    kind: str
+    per_minute: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks. `id` is the key's id (never the key), or `anonymous`."""
 
@@ -93,6 +119,8 @@ class Caller:
     models: frozenset[str] | None = None  # None: any model or alias
     data: DataClass = DataClass.PUBLIC  # a floor set on the key
     org: str = ""
+    budgets: tuple[Budget, ...] = ()  # its own, its app's, its team's and its organisation's
+    rates: tuple[Rate, ...] = ()
 
 
 ANONYMOUS = Caller()

@@ -117,6 +117,26 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel("Tokens", "short", (_rate("cauce_tokens_total", "model", "kind"),)),
             Panel("Requests of unknown cost", "reqps", (_rate("cauce_unknown_cost_requests_total", "model"),)),
+            Panel("Budgets: share spent", "short", (("sum by (budget) (cauce_budget_used_ratio)", "{{budget}}"),)),
+            Panel("Refused for a budget", "reqps", (_rate("cauce_budget_refusals_total", "level"),)),
+            Panel(
+                "Alerts on budgets",
+                "short",
+                (
+                    (
+                        "sum by (threshold, outcome) (increase(cauce_budget_alerts_total[1h]))",
+                        "{{threshold}} % {{outcome}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Over a limit a minute",
+                "reqps",
+                (
+                    _rate("cauce_rate_refusals_total", "level", "kind"),
+                    (f"sum(rate(cauce_limits_alone_total{_PER}))", "held by one process alone"),
+                ),
+            ),
         ),
     ),
     (
@@ -138,7 +158,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     (f"sum(rate(cauce_crashes_total{_PER}))", "crash"),
                 ),
             ),
-            Panel("Ledger entries waiting", "short", (("sum(cauce_ledger_waiting)", "entries"),)),
+            Panel(
+                "Ledger entries waiting",
+                "short",
+                (
+                    ("sum(cauce_ledger_waiting)", "entries"),
+                    ("sum(cauce_ledger_spooled)", "of them on disk"),
+                    ("max(cauce_ledger_away)", "database away"),
+                ),
+            ),
         ),
     ),
 )

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from gateway.ledger.audit_record import Record
 from gateway.ledger.prices import Machine, PriceBook
-from gateway.ledger.store import Ledger
+from gateway.ledger.writer import Ledger
 from gateway.stages.record import LedgerRecorder
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Attempt, Caller, DataClass, Exchange, Finding, Outcome

@@ -9,6 +9,10 @@ from typing import Any
 
 import httpx
 
+from gateway.ledger.keys import create_key
+from gateway.ledger.limits import set_limits
+from gateway.ledger.store import open_engine
+from gateway.types import Budget, Caller, Rate
 from tests.running import Running, running
 from tests.witness import witnesses
 
@@ -49,8 +53,18 @@ def a_gateway(folder: Path) -> Iterator[Running]:
             )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "prices.yaml").write_text(PRICES, encoding="utf-8")
+        engine = open_engine(f"sqlite:///{folder}/cauce.db")
+        with engine.begin() as connection:
+            set_limits(connection, [Budget("team:billing", "month", 10**12), Rate("team:billing", "requests", 10**6)])
+        (folder / "key").write_text(create_key(engine, Caller(team="billing", app="bot")).key)
+        engine.dispose()
         with running(folder, "\n".join(lines), policy=POLICY) as gateway:
             yield gateway
+
+
+def authorised(gateway: Running) -> dict[str, str]:
+    """The header of the one key, whose team has a budget and a limit."""
+    return {"authorization": f"Bearer {(gateway.folder / 'key').read_text()}"}
 
 
 def mixed(gateway: Running) -> list[int]:
@@ -73,7 +87,7 @@ def mixed(gateway: Running) -> list[int]:
         ({"messages": "nothing"}, {}),
     ]
     asked = {"messages": [{"role": "user", "content": "¿A qué hora abren?"}]}
-    with httpx.Client(base_url=gateway.base_url, timeout=30) as client:
+    with httpx.Client(base_url=gateway.base_url, timeout=30, headers=authorised(gateway)) as client:
         return [
             client.post("/chat/completions", json={**asked, **body}, headers=said).status_code for body, said in kinds
         ]

@@ -26,7 +26,7 @@ COMMANDS = {
     "prices": "What a token costs: list, diff, and price again what was booked.",
     "reconcile": "A provider's invoice against the ledger, differences explained.",
     "audit": "What class of data went where: verify, anchor, export, erase.",
-    "keys": "Callers' keys: create, list, revoke.",
+    "keys": "Callers' keys and limits: create, list, revoke, limit, limits.",
     "models": "The models; `models pull NAME` fetches weights.",
     "router": "The router model: train, evaluate, calibrate.",
     "privacy": "Evaluate the privacy scan.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.console.asking import Asks
 from gateway.ledger.keys import KeyRing
 from gateway.ledger.prices import PriceBook
-from gateway.ledger.store import Ledger
+from gateway.ledger.writer import Ledger
 from gateway.pipeline import Pipeline
 from gateway.policy.cases import Classify
 from gateway.policy.live import LivePolicy

@@ -50,6 +50,7 @@ class Chain:
         self._tip = Tip(-1, FIRST)
         self._tokens: dict[Who, str] = {}
         self._tried: Tip | None = None
+        self._tried_records: Sequence[Record] = ()
         self._new_tokens: dict[Who, str] = {}
         self._insert = insert_many(engine, audit)
         mark = "?" if engine.dialect.name == "sqlite" else "%s"
@@ -61,7 +62,9 @@ class Chain:
     def write(self, connection: Connection, records: Sequence[Record]) -> Tip:
         """Add records inside the caller's transaction; `committed` must follow it. The chain's new end."""
         if self._tried is not None and _head(connection, self.writer) == self._tried:
-            return self._tried  # the commit that seemed to fail did not
+            if records == self._tried_records:
+                return self._tried  # the commit that seemed to fail did not
+            self.committed()  # nor did that of other records
         self._new_tokens = {}
         tip, rows = self._tip, []
         for record in records if tip.seq >= 0 else (self._start(connection), *records):
@@ -71,13 +74,13 @@ class Chain:
             rows.append(row)
         connection.exec_driver_sql(self._insert, (orjson.dumps(rows).decode(),))
         connection.exec_driver_sql(self._set_head, (self.writer, tip.seq, tip.hash))
-        self._tried = tip
+        self._tried, self._tried_records = tip, records
         return tip
 
     def committed(self) -> None:
         """What `write` added is there to stay."""
         if self._tried is not None:
-            self._tip, self._tried = self._tried, None
+            self._tip, self._tried, self._tried_records = self._tried, None, ()
             self._tokens.update(self._new_tokens)
 
     def forget(self, subjects: Collection[str]) -> None:

@@ -6,11 +6,12 @@ nothing of the key.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ import orjson
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.ledger.limits import Limits, limits_of, read_limits, set_limits
 from gateway.ledger.tables import keys
 from gateway.types import Caller, DataClass
 
@@ -63,7 +65,7 @@ def _hash(key: str) -> str:
 
 
 def create_key(engine: Engine, caller: Caller, *, expires_us: int | None = None, role: Role = Role.CALLER) -> NewKey:
-    """Make a key for a caller (its `id` is given here)."""
+    """Make a key for a caller: its `id` is given here, and its own budgets and rates are put in force with it."""
     new = NewKey(f"key_{secrets.token_hex(6)}", _PREFIX + secrets.token_urlsafe(32))
     with engine.begin() as connection:
         connection.execute(
@@ -80,6 +82,14 @@ def create_key(engine: Engine, caller: Caller, *, expires_us: int | None = None,
                 expires_us=expires_us,
                 role=role.value,
             )
+        )
+        own = f"key:{new.id}"
+        set_limits(
+            connection,
+            [
+                *(dataclasses.replace(budget, scope=own) for budget in caller.budgets),
+                *(dataclasses.replace(rate, scope=own) for rate in caller.rates),
+            ],
         )
     return new
 
@@ -106,27 +116,41 @@ def list_keys(engine: Engine) -> list[StoredKey]:
     return [stored for _, stored in _rows(engine)]
 
 
+def _limited(stored: StoredKey, known: Mapping[str, Limits]) -> StoredKey:
+    """The key with every limit that it stands under."""
+    over = tuple(limits_of(stored.caller, known))
+    if not over:
+        return stored
+    budgets = tuple(budget for limits in over for budget in limits.budgets)
+    rates = tuple(rate for limits in over for rate in limits.rates)
+    return dataclasses.replace(stored, caller=dataclasses.replace(stored.caller, budgets=budgets, rates=rates))
+
+
 def _rows(engine: Engine) -> list[tuple[str, StoredKey]]:
+    known = read_limits(engine)
     with engine.connect() as connection:
         rows = connection.execute(select(keys).order_by(keys.c.created_us.desc())).all()
     return [
         (
             row.hash,
-            StoredKey(
-                row.id,
-                Caller(
-                    id=row.id,
-                    team=row.team,
-                    app=row.app,
-                    tags=tuple(orjson.loads(row.tags)),
-                    models=None if row.models is None else frozenset(orjson.loads(row.models)),
-                    data=DataClass(row.data_class),
-                    org=row.org,
+            _limited(
+                StoredKey(
+                    row.id,
+                    Caller(
+                        id=row.id,
+                        team=row.team,
+                        app=row.app,
+                        tags=tuple(orjson.loads(row.tags)),
+                        models=None if row.models is None else frozenset(orjson.loads(row.models)),
+                        data=DataClass(row.data_class),
+                        org=row.org,
+                    ),
+                    row.created_us,
+                    row.expires_us,
+                    row.revoked_us,
+                    Role(row.role),
                 ),
-                row.created_us,
-                row.expires_us,
-                row.revoked_us,
-                Role(row.role),
+                known,
             ),
         )
         for row in rows
@@ -134,7 +158,7 @@ def _rows(engine: Engine) -> list[tuple[str, StoredKey]]:
 
 
 class KeyRing:
-    """The keys as the request path sees them: in memory, read again every two seconds by `refresh`.
+    """The keys, with the limits over them, as the request path sees them: in memory, read again within two seconds.
 
     `required` is true as soon as one key exists, or when the gateway listens beyond loopback.
     """

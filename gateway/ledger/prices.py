@@ -31,6 +31,7 @@ class Charge:
 
 UNKNOWN = Charge(None)
 FREE = Charge(0, "not sent")
+MACHINE_TIME = "machine time"  # the source of what local models cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,14 @@ class PriceBook:
         """
         model = attempt.model
         if self.by_time(model):
-            return Charge(self.machine.cost(attempt.seconds), "machine time", "")
+            return Charge(self.machine.cost(attempt.seconds), MACHINE_TIME, "")
         if attempt.usage is None:
             return FREE if attempt.outcome in NEVER_BILLED else UNKNOWN
         return self._priced(model, attempt.usage, attempt.started_ns)
+
+    def estimate(self, model: Model, usage: Usage, at_ns: int) -> int | None:
+        """What a call with this usage would be billed: 0 for machine time, nothing when the price is not known."""
+        return 0 if self.by_time(model) else self._priced(model, usage, at_ns).nano_usd
 
     def by_time(self, model: Model) -> bool:
         """Whether a model costs machine time: it is on the premises and has no price of its own."""

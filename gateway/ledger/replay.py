@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gateway.errors import ConfigError
 from gateway.ledger.entry import SECOND_CALLS
 from gateway.ledger.report import Period
+from gateway.ledger.store import driver_url
 from gateway.ledger.tables import attempts, entries
 from gateway.types import Model, Zone
 
@@ -72,7 +73,7 @@ _MODEL: Final = tuple(attempts.c[name] for name in ("model", "provider", "upstre
 def open_history(url: str) -> Engine:
     """The ledger, for reading. Raises `ConfigError` when there is none, or it lacks what a replay needs."""
     try:
-        engine = create_engine(url)
+        engine = create_engine(driver_url(url))
         _refuse_missing(engine)
         found = inspect(engine)
         for table, needed in ((entries, _ENTRY), (attempts, (*_CALL, *_MODEL, attempts.c.number))):

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from gateway.ledger.audit_record import Link
 from gateway.ledger.entry import SHADOW, AttemptEntry, Entry
 
-HEAD = "0008"  # the newest migration
+HEAD = "0009"  # the newest migration
 metadata = MetaData()
 
 
@@ -135,6 +135,50 @@ keys = Table(
     Column("revoked_us", BigInteger),
     Column("role", Text, nullable=False, server_default="caller"),  # in the console: caller (none), viewer, admin
     Column("org", Text, nullable=False),
+)
+limits = Table(
+    "limits",
+    metadata,
+    Column("scope", Text, nullable=False),  # org:NAME, team:NAME, app:TEAM/NAME, key:ID
+    Column("kind", Text, nullable=False),  # day, month, total (nano-USD); requests, tokens (a minute)
+    Column("amount", BigInteger, nullable=False),
+    Column("hard", BigInteger, nullable=False),
+    Column("carry_over", BigInteger, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("scope", "kind"),
+)
+budget_use = Table(
+    "budget_use",
+    metadata,
+    Column("name", Text, primary_key=True),  # a budget and its period: team:billing/month/2026-11
+    Column("carried_nano_usd", BigInteger, nullable=False),
+    Column("spent_nano_usd", BigInteger, nullable=False),
+    Column("reserved_nano_usd", BigInteger, nullable=False),
+)
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("request_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),  # 0: it was released, and its request may still come to an end
+    Column("expires_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("request_id", "name"),
+    Index("reservations_by_expiry", "expires_us"),
+)
+budget_alerts = Table(
+    "budget_alerts",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("threshold", BigInteger, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name", "threshold"),
+)
+rate_windows = Table(
+    "rate_windows",
+    metadata,
+    Column("name", Text, primary_key=True),  # what is limited, and which minute
+    Column("used", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
 )
 policies = Table(
     "policies",

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.ledger.audit_record import Record
 from gateway.ledger.energy import Footprint
 from gateway.ledger.entry import AttemptEntry, Entry, attempt_entries, attempt_entry, entry_of
-from gateway.ledger.prices import PriceBook
+from gateway.ledger.prices import MACHINE_TIME, PriceBook
 from gateway.telemetry.audit import copy_record, record_of
 from gateway.telemetry.logs import fields
 from gateway.telemetry.metrics import Metrics
@@ -26,8 +27,14 @@ _WAIT_S = 2.0  # how long a reply waits for its entry before it goes out without
 class Appends(Protocol):
     """What the recorder needs of a ledger."""
 
-    def append(self, entry: Entry, rows: list[AttemptEntry], audit: Record | None) -> asyncio.Future[None]:
-        """Hand an entry and its audit record over; done when both are committed."""
+    def append(
+        self, entry: Entry, rows: list[AttemptEntry], audit: Record | None, settled: int | None
+    ) -> asyncio.Future[None]:
+        """Hand an entry over with its audit record and what its reservations settle to; done when all is safe."""
+        ...
+
+    def rescue(self, entry: Entry, rows: list[AttemptEntry], audit: Record | None, settled: int | None) -> bool:
+        """Keep elsewhere what has waited too long; false when it cannot be kept. From a thread."""
         ...
 
     def add(self, rows: list[AttemptEntry], audit: Record | None) -> None:
@@ -39,12 +46,19 @@ class LedgerRecorder:
     """Writes the story of each request down, once."""
 
     def __init__(
-        self, ledger: Appends, *, prices: PriceBook, metrics: Metrics, footprint: Footprint | None = None
+        self,
+        ledger: Appends,
+        *,
+        prices: PriceBook,
+        metrics: Metrics,
+        footprint: Footprint | None = None,
+        settle: Callable[[str, int], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._footprint = footprint
         self._prices = prices
         self._metrics = metrics
+        self._settle = settle
 
     def cost(self, exchange: Exchange) -> int | None:
         """Nano-USD of all attempts of a request; nothing when one is not known."""
@@ -57,7 +71,7 @@ class LedgerRecorder:
         return cost
 
     async def record(self, exchange: Exchange) -> None:
-        """Returns when the entry is committed, or after two seconds without the ledger. Never raises."""
+        """Returns when the entry would survive a crash, or nothing can keep it. Never raises."""
         exchange.seconds = time.monotonic() - exchange.began
         attempts = attempt_entries(exchange, self._prices, self._footprint)
         entry = entry_of(exchange, attempts, self._prices)
@@ -65,11 +79,17 @@ class LedgerRecorder:
         self._metrics.observe_verdicts(exchange.attempts)
         if _log.isEnabledFor(logging.INFO):
             _log.info(entry.outcome, extra=fields(**_line(entry)))
-        written = self._ledger.append(entry, attempts, record_of(exchange, entry, attempts))
+        audit, settled = record_of(exchange, entry, attempts), settled_to(exchange, attempts)
+        if settled is not None and self._settle is not None:
+            self._settle(exchange.request_id, settled)
+        written = self._ledger.append(entry, attempts, audit, settled)
         try:
             async with asyncio.timeout(_WAIT_S):
                 await asyncio.shield(written)
-        except (TimeoutError, OSError):
+        except TimeoutError:  # the database does not even say no
+            self._metrics.ledger_failures.inc()
+            await asyncio.to_thread(self._ledger.rescue, entry, attempts, audit, settled)
+        except OSError:
             self._metrics.ledger_failures.inc()
 
     def record_shadow(self, exchange: Exchange, attempt: Attempt) -> None:
@@ -77,6 +97,19 @@ class LedgerRecorder:
         call = attempt_entry(exchange.request_id, len(exchange.attempts), attempt, self._prices, self._footprint)
         self._metrics.observe_shadow(exchange.decision.route.name if exchange.decision else "", call)
         self._ledger.add([call], copy_record(exchange, call))
+
+
+def settled_to(exchange: Exchange, attempts: list[AttemptEntry]) -> int | None:
+    """What the reservations of a request become: what was billed, machine time left out.
+
+    Where a bill is not known it is what was reserved, at least: unknown is never 0. Nothing when nothing is reserved.
+    """
+    reserved = exchange.reserved_nano_usd
+    if reserved is None:
+        return None
+    billed = [call.cost_nano_usd for call in attempts if call.price_source != MACHINE_TIME]
+    known = sum(cost for cost in billed if cost is not None)
+    return max(known, reserved) if None in billed else known
 
 
 def _line(entry: Entry) -> dict[str, object]:

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.gate import Destination
+from gateway.ledger.budgets import THRESHOLDS
 from gateway.ledger.entry import HEDGE, RETRY, SHADOW, VERIFYING, AttemptEntry, Entry
+from gateway.ledger.limits import LEVELS, RATES
 from gateway.types import Attempt, DataClass, Zone
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own switch, set by `serve` with workers
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_MOST_BUDGETS = 500  # a label of each: the operator names them, and no more are shown
 _CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1)
 
 
@@ -167,6 +170,41 @@ class Metrics:
         self.cache_bytes = Gauge(
             "cauce_cache_bytes", "Bytes in the answer cache.", multiprocess_mode="livesum", registry=r
         )
+        self.ledger_spooled = Gauge(
+            "cauce_ledger_spooled", "Entries that wait on disk.", multiprocess_mode="livesum", registry=r
+        )
+        self.ledger_away = Gauge(
+            "cauce_ledger_away", "1 while the ledger's database is away.", multiprocess_mode="livemax", registry=r
+        )
+        self.budget_used = Gauge(
+            "cauce_budget_used_ratio",
+            "How much of a budget's period is spent, 0 to 1 and beyond; keys' own budgets are left out.",
+            ["level", "budget"],
+            multiprocess_mode="mostrecent",
+            registry=r,
+        )
+        self.budget_refusals = Counter(
+            "cauce_budget_refusals", "Calls that a hard budget did not cover, by its level.", ["level"], registry=r
+        )
+        self.budget_alerts = Counter(
+            "cauce_budget_alerts",
+            "Alerts on budgets, by threshold and how they went.",
+            ["threshold", "outcome"],
+            registry=r,
+        )
+        self.rate_refusals = Counter(
+            "cauce_rate_refusals", "Requests over a limit a minute, by level and kind.", ["level", "kind"], registry=r
+        )
+        self.limits_alone = Counter(
+            "cauce_limits_alone", "Times a limit was held by this process alone: the shared store was away.", registry=r
+        )
+        for threshold in THRESHOLDS:
+            for outcome in ("sent", "failed", "logged"):
+                self.budget_alerts.labels(str(threshold), outcome)
+        for level in LEVELS:
+            self.budget_refusals.labels(level)
+            for kind in RATES:
+                self.rate_refusals.labels(level, kind)
         self._bound: dict[tuple[Any, ...], Any] = {}
 
     def observe(self, entry: Entry, attempts: list[AttemptEntry]) -> None:
@@ -238,6 +276,11 @@ class Metrics:
             self._child(self.tokens, model, "completion").inc(attempt.completion_tokens)
         if attempt.rejected_by:
             self._child(self.verdicts, model, attempt.rejected_by).inc()
+
+    def see_budgets(self, shares: Mapping[str, tuple[str, float]]) -> None:
+        """How much of each budget is spent, by its name: level and share."""
+        for name, (level, share) in list(shares.items())[:_MOST_BUDGETS]:
+            self.budget_used.labels(level, name).set(share)
 
     def refused(self, destination: Destination, data: DataClass) -> None:
         """Count one refusal of the gate."""

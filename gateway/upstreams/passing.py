@@ -46,7 +46,7 @@ REQUEST: Final = {
     "anthropic-beta": "names with their date, to provider `anthropic`",
 }
 REPLY: Final = {
-    "x-ratelimit-*": "the provider's limits, `limit`, `remaining` and `reset` of `requests` and `tokens`",
+    "x-ratelimit-*": "`limit`, `remaining`, `reset` of `requests` and `tokens`: the key's, or else the provider's",
     "anthropic-ratelimit-*": "the same, as Anthropic says it",
     "openai-processing-ms": "how long the provider took",
     "openai-version": "the version of its API",

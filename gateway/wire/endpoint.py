@@ -17,6 +17,7 @@ import orjson
 
 from gateway.errors import (
     BadRequest,
+    BudgetExceeded,
     CauceError,
     ConfigError,
     InternalError,
@@ -25,8 +26,11 @@ from gateway.errors import (
     UpstreamRejected,
     WrongMethod,
 )
+from gateway.ledger.rates import Rates, Standing
 from gateway.pipeline import Recorder, Reply, Streamed, Whole
 from gateway.settings import LimitSettings
+from gateway.signals.shape import outline
+from gateway.stages.reserve import completion_tokens
 from gateway.types import Exchange, Inbound, Outcome, Part
 from gateway.upstreams import passing
 from gateway.upstreams.failures import leave_out_quotes
@@ -35,7 +39,7 @@ from gateway.wire.caller import Keys, cost_tags, find_caller, raised_class, refu
 from gateway.wire.chat import parse_json, read_translated
 from gateway.wire.door import Door, Json
 from gateway.wire.errors import retry_after
-from gateway.wire.headers import Headers, reply_headers
+from gateway.wire.headers import Headers, rate_headers, reply_headers
 
 _JSON = (b"content-type", b"application/json")
 _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -85,12 +89,14 @@ class _Flow:
     begun: bool = False
     done: bool = False
     gone: bool = False
+    tokens: int = 0  # what was taken from the caller's rates for it
+    standings: tuple[Standing, ...] = ()
 
 
 class Endpoint:
     """The request path: each of its paths has a door, and what runs behind that door."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands in each part by name
         self,
         doors: Mapping[str, tuple[Door, Run]],
         *,
@@ -98,12 +104,14 @@ class Endpoint:
         limits: LimitSettings,
         recorder: _Recorder,
         crashed: Callable[[str, BaseException], None],
+        rates: Rates | None = None,
     ) -> None:
         self.doors = doors
         self._keys = keys
         self._limits = limits
         self._recorder = recorder
         self._crashed = crashed
+        self._rates = rates
         self._max_bytes = int(limits.max_body_mb * 1_000_000)
         self.in_flight = 0
 
@@ -124,6 +132,8 @@ class Endpoint:
             await self._refuse(self._known(error, exchange), exchange, receive, send, flow)
         finally:
             self.in_flight -= 1
+            if flow.standings and self._rates is not None:
+                self._rates.add(exchange.caller.rates, _tokens(exchange) - flow.tokens)
 
     def _known(self, error: Exception, exchange: Exchange) -> CauceError:
         """An error that a client may see. Any other is a fault of ours, told in the log."""
@@ -182,6 +192,9 @@ class Endpoint:
             max_messages=self._limits.max_messages,
         )
         refuse_model(inbound.model, caller)
+        if caller.rates and self._rates is not None:
+            flow.tokens = outline(inbound).prompt_tokens + completion_tokens(inbound, 0)
+            flow.standings = await self._rates.admit(caller.rates, flow.tokens)
         return _with_headers(inbound, headers)
 
     async def _whole(self, reply: Whole, inbound: Inbound, exchange: Exchange, send: Send, flow: _Flow) -> None:
@@ -226,6 +239,8 @@ class Endpoint:
         headers += [_JSON, (b"content-length", b"%d" % len(body))]
         if (wait := retry_after(error)) is not None:
             headers.append((b"retry-after", wait.encode()))
+        if isinstance(error, BudgetExceeded):
+            headers.append((b"x-should-retry", b"false"))
         if isinstance(error, WrongMethod):
             headers.append((b"allow", b"POST"))
         if not flow.read:
@@ -286,10 +301,20 @@ def _spoken(body: bytes, inbound: Inbound, flow: _Flow) -> bytes:
 
 
 def _named(headers: Headers, exchange: Exchange, flow: _Flow) -> Headers:
-    """The reply's headers, with the request's id under the name that the door's clients know too."""
+    """The reply's headers, with how the caller stands, and the request's id as the door's clients know it."""
+    if flow.standings:
+        # What the provider says of its own limits is of no use to a caller who has limits here.
+        headers = [header for header in headers if not header[0].startswith(b"x-ratelimit-")]
+        headers += rate_headers(flow.standings)
     if flow.door.request_id_header == b"x-request-id":
         return headers
     return [*headers, (flow.door.request_id_header, exchange.request_id.encode())]
+
+
+def _tokens(exchange: Exchange) -> int:
+    """What all calls of a request used."""
+    usages = [attempt.usage for attempt in exchange.attempts if attempt.usage is not None]
+    return sum(usage.prompt_tokens + usage.completion_tokens for usage in usages)
 
 
 def _no_cache(value: bytes) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.errors import UpstreamFailed, UpstreamPaused, UpstreamTimeout, UpstreamUnreachable
 from gateway.ledger.entry import answering_model
+from gateway.ledger.rates import Standing
 from gateway.stages.call import PSEUDONYMISED
 from gateway.types import Attempt, Cloud, Exchange, Model, Zone
 from gateway.upstreams import passing
@@ -32,6 +34,7 @@ REPLY_HEADERS: Final = {
     "x-cauce-policy": "the policy that decided and its revision: `default@1f0c2ab9`",
     "x-cauce-notice": "what the model's owner wants callers to know (`models.NAME.notice`)",
     "x-cauce-lost": "fields of the request that have no place in the model's API and did not go there, with commas",
+    "x-should-retry": "`false` with `budget_exceeded`, for OpenAI's clients: asking again at once would not help",
     "request-id": "the request's id on `/v1/messages`, for Anthropic's clients",
     **passing.REPLY,
 }
@@ -115,6 +118,19 @@ def _lost(exchange: Exchange, model: Model | None) -> bytes:
 def _answering(exchange: Exchange, model: Model | None) -> Attempt:
     """The call whose answer is sent; the last one, when none is."""
     return next((a for a in reversed(exchange.attempts) if a.model is model), exchange.attempts[-1])
+
+
+def rate_headers(standings: Sequence[Standing]) -> Headers:
+    """OpenAI's headers for what a key may still send this minute."""
+    headers: Headers = []
+    for standing in standings:
+        kind = standing.kind.encode()
+        headers += [
+            (b"x-ratelimit-limit-" + kind, b"%d" % standing.limit),
+            (b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining),
+            (b"x-ratelimit-reset-" + kind, b"%.3gs" % standing.reset_s),
+        ]
+    return headers
 
 
 def usd(nano_usd: int | None) -> bytes:

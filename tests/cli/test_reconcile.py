@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from gateway.cli.main import main
 from gateway.ledger.entry import AttemptEntry
 from gateway.ledger.report import Period, report
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from tests.builders import an_attempt_entry, an_entry
 
 PRICES = "large: {prompt: 2, cached: 0.5, completion: 8, from: 2026-01-01, source: contract}\n"

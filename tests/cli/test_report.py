@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from gateway.cli.main import main
 from gateway.ledger.adjustments import Adjustment, adjust
 from gateway.ledger.focus import COLUMNS, Column
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from tests.builders import NOON_NS, an_attempt_entry, an_entry
 
 NOON_US = NOON_NS // 1000

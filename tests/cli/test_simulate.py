@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from gateway.cli.main import main
 from gateway.ledger.entry import attempt_entries, entry_of
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from gateway.policy.decide import decide
 from gateway.types import Attempt, Caller, Exchange, Outcome, Signals, Usage
 from tests.builders import LARGE, NOON_NS, SMALL, an_inbound

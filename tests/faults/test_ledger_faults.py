@@ -73,8 +73,10 @@ def readiness(gateway: Running) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.parametrize("fault", [locked, full_disk])
-def test_without_its_database_a_gateway_answers_says_so_and_writes_later(gateway: Running, fault: Fault) -> None:
+@pytest.mark.parametrize(("fault", "kept_where"), [(locked, "spooling"), (full_disk, "behind")])
+def test_without_its_database_a_gateway_answers_says_so_and_writes_later(
+    gateway: Running, fault: Fault, kept_where: str
+) -> None:
     ask(gateway)
     assert readiness(gateway)["ledger"] == "ok"
     failures = metric(gateway, "cauce_ledger_failures_total")
@@ -85,9 +87,11 @@ def test_without_its_database_a_gateway_answers_says_so_and_writes_later(gateway
         assert replies[0].text.endswith("data: [DONE]\n\n")
         assert all(reply.json()["choices"][0]["message"]["content"] for reply in replies[1:])
         said = readiness(gateway)
-        assert (said["status"], said["ledger"], said["ledger_waiting"]) == ("ready", "behind", 4)
+        assert (said["status"], said["ledger"], said["ledger_waiting"]) == ("ready", kept_where, 4)
         assert metric(gateway, "cauce_ledger_waiting") == 4
-        assert metric(gateway, "cauce_ledger_failures_total") >= failures + 4
+        assert metric(gateway, "cauce_ledger_away") == 1
+        assert metric(gateway, "cauce_ledger_spooled") == (4 if kept_where == "spooling" else 0)
+        assert metric(gateway, "cauce_ledger_failures_total") > failures
 
     eventually(lambda: readiness(gateway)["ledger_waiting"] == 0)
     assert readiness(gateway)["ledger"] == "ok"

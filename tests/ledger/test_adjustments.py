@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Engine, select
 
 from gateway.ledger.adjustments import Adjustment, adjust, adjusted
-from gateway.ledger.store import open_engine
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = open_engine(f"sqlite:///{tmp_path}/ledger.db")
-    yield opened
-    opened.dispose()
+def engine(ledger_engine: Engine) -> Engine:
+    return ledger_engine
 
 
 def a_correction(number: int, request_id: str, nano_usd: int) -> Adjustment:

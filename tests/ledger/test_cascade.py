@@ -12,7 +12,8 @@ from gateway.cli.main import main
 from gateway.ledger.cascade import cascade
 from gateway.ledger.entry import AttemptEntry, Entry
 from gateway.ledger.report import Period
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from tests.builders import NOON_NS, an_attempt_entry, an_entry
 
 USED: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 5}

@@ -15,8 +15,9 @@ from gateway.ledger.adjustments import Adjustment, adjust
 from gateway.ledger.daily import day_bounds, rebuild
 from gateway.ledger.entry import Entry
 from gateway.ledger.report import MONEY, PLAIN, TOKENS, Period, month_period, report
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
 from gateway.ledger.tables import DAILY_GROUPS, daily, entries
+from gateway.ledger.writer import Ledger
 from tests.builders import NOON_NS, an_attempt_entry, an_entry
 
 MADRID = ZoneInfo("Europe/Madrid")

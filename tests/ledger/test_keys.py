@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Engine, select
 
 from gateway.ledger.keys import KeyRing, Role, create_key, list_keys, revoke_key
-from gateway.ledger.store import open_engine
 from gateway.ledger.tables import keys
 from gateway.types import Caller, DataClass
 from tests.builders import a_caller
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return open_engine(f"sqlite:///{tmp_path}/ledger.db")
+def engine(ledger_engine: Engine) -> Engine:
+    return ledger_engine
 
 
 def test_a_key_opens_and_says_whose_it_is(engine: Engine) -> None:

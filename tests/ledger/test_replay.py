@@ -10,7 +10,8 @@ from gateway.errors import ConfigError
 from gateway.ledger.entry import AttemptEntry, Entry
 from gateway.ledger.replay import count, models_of, open_history, read_calls, read_past
 from gateway.ledger.report import Period
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from gateway.types import Zone
 from tests.builders import an_attempt_entry, an_entry
 

@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 
 from gateway.ledger.entry import Entry
 from gateway.ledger.report import PLAIN, Period, month_period, report
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from tests.builders import NOON_NS, an_attempt_entry, an_entry
 
 MADRID = ZoneInfo("Europe/Madrid")

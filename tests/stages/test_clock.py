@@ -21,11 +21,16 @@ class Kept:
     def __init__(self) -> None:
         self.entries: list[tuple[Entry, list[AttemptEntry]]] = []
 
-    def append(self, entry: Entry, rows: list[AttemptEntry], audit: Record | None) -> asyncio.Future[None]:
+    def append(
+        self, entry: Entry, rows: list[AttemptEntry], audit: Record | None, settled: int | None
+    ) -> asyncio.Future[None]:
         self.entries.append((entry, rows))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    def rescue(self, entry: Entry, rows: list[AttemptEntry], audit: Record | None, settled: int | None) -> bool:
+        raise AssertionError("nothing waits")
 
     def add(self, rows: list[AttemptEntry], audit: Record | None) -> None:
         raise AssertionError("no shadow was cast")

@@ -17,7 +17,8 @@ from sqlalchemy import Engine
 
 from gateway.gate import Destination
 from gateway.ledger.report import Period, report
-from gateway.ledger.store import Ledger, open_engine
+from gateway.ledger.store import open_engine
+from gateway.ledger.writer import Ledger
 from gateway.telemetry.audit import policy_record, read, refusal_record
 from gateway.telemetry.audit_report import month_report
 from gateway.telemetry.audit_text import as_csv, as_markdown

@@ -1,0 +1,162 @@
+"""reserve: before anything is called, hold what a request may cost at worst on every budget of its caller.
+
+When a hard budget does not cover it, the policy is asked again with nothing left (`budget_left` 0): a rule may send the
+request to a free model or a cheaper one. What no rule handles loses the rungs that cost money, and is refused when none
+is left. Callers without a budget never come here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from gateway.errors import BudgetExceeded, BudgetUnavailable, CauceError
+from gateway.ledger.budgets import Budgets, Short, StoreAway
+from gateway.ledger.prices import PriceBook
+from gateway.policy.decide import rung_models
+from gateway.types import Decision, Exchange, Inbound, Model, Signals, Skipped, Usage
+
+Again = Callable[[Signals], Decision]
+_NO_PRICE: Final = "its price is not known, and a hard budget cannot hold it: add it to the prices file"
+_RETRY_S: Final = 5.0
+_ASKING: Final = frozenset({"samples", "judge"})
+
+
+class Purse:
+    """Reserves for the pipeline; `refused` hears of the scope whose budget turned a call down."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands in each part by name
+        self,
+        budgets: Budgets,
+        *,
+        prices: PriceBook,
+        models: Mapping[str, Model],
+        zone: ZoneInfo,
+        default_completion_tokens: int,
+        refused: Callable[[str], None],
+    ) -> None:
+        self._budgets = budgets
+        self._prices = prices
+        self._models = models
+        self._zone = zone
+        self._default = default_completion_tokens
+        self._refused = refused
+
+    async def reserve(
+        self, inbound: Inbound, signals: Signals, decision: Decision, exchange: Exchange, *, again: Again
+    ) -> tuple[Signals, Decision]:
+        """The decision that the budgets allow, held on them. Raises `BudgetExceeded` or `BudgetUnavailable`."""
+        caller = inbound.caller
+        hard = any(budget.hard for budget in caller.budgets)
+        costs = self._costs(inbound, signals, decision)
+        if hard and any(cost is None for cost in costs.values()):
+            decision = without(decision, {model for model, cost in costs.items() if cost is None}, _NO_PRICE)
+        try:
+            return signals, await self._held(inbound, decision, costs, exchange)
+        except Short as error:
+            short = error
+            refusal: CauceError = self._exceeded(short)
+        except StoreAway:
+            if not hard:
+                return signals, decision
+            short = None
+            refusal = BudgetUnavailable(
+                "the store of budgets is away, so nothing that costs money is called for a key with a hard budget: "
+                "try again later",
+                retry_after_s=_RETRY_S,
+            )
+        poorer = exchange.signals = replace(signals, budget_left=0.0)
+        decision = again(poorer)
+        costs = self._costs(inbound, poorer, decision)
+        if short is not None:
+            self._refused(short.budget.scope)
+            cheap = {model for model, cost in costs.items() if cost is not None and cost <= short.left}
+            try:
+                affordable = without(decision, costs.keys() - cheap, _spent(short))
+                if affordable.ladder and any(costs[model] for model in affordable.ladder):
+                    return poorer, await self._held(inbound, affordable, costs, exchange)
+            except (Short, StoreAway):
+                pass  # it went meanwhile: what is free is left
+        reason = _spent(short) if short else "the store of budgets is away"
+        decision = _unasked(without(decision, {model for model, cost in costs.items() if cost != 0}, reason))
+        exchange.decision = decision
+        if not decision.ladder:
+            raise refusal
+        return poorer, decision
+
+    async def _held(
+        self, inbound: Inbound, decision: Decision, costs: Mapping[str, int | None], exchange: Exchange
+    ) -> Decision:
+        """Hold the worst case: a route with checks may pay for every rung, one without for the dearest alone."""
+        known = [costs[model] or 0 for model in decision.ladder]
+        worst = sum(known) + self._opinions(decision) if decision.route.checks else max(known, default=0)
+        if worst or any(costs[model] is None for model in decision.ladder):
+            await self._budgets.reserve(inbound.caller, inbound.request_id, worst)
+            exchange.reserved_nano_usd = worst
+        exchange.decision = decision
+        return decision
+
+    def _costs(self, inbound: Inbound, signals: Signals, decision: Decision) -> dict[str, int | None]:
+        """The worst case of each rung: 0 for machine time, nothing where the price is not known."""
+        completion = completion_tokens(inbound, self._default)
+        now_ns = time.time_ns()
+        costs: dict[str, int | None] = {}
+        for name in decision.ladder:
+            model = self._models[name]
+            most = completion if model.kind != "embedding" else 0
+            costs[name] = self._prices.estimate(model, Usage(signals.prompt_tokens, most), now_ns)
+        return costs
+
+    def _opinions(self, decision: Decision) -> int:
+        """What checks that ask models may cost at most: the route's bound for them, at the dearest price among them."""
+        route = decision.route
+        asked = [check for check in route.checks if check.name in _ASKING]
+        if not asked or len(decision.ladder) < 2:
+            return 0
+        models = [self._models[name] for name in decision.ladder]
+        models += [model for check in asked for model in rung_models(check.model, self._models)]
+        usage, now_ns = Usage(0, route.verify_budget.tokens), time.time_ns()
+        return max(self._prices.estimate(model, usage, now_ns) or 0 for model in models)
+
+    def _exceeded(self, short: Short) -> BudgetExceeded:
+        budget, span = short.budget, short.span
+        left = f"{short.left / 1e9:.6f} of {budget.nano_usd / 1e9:g} USD"
+        what = f"the budget {budget.name} has {left} left, less than this call may cost, and no free model may answer"
+        if span.end_us is None:
+            return BudgetExceeded(f"{what}: ask whoever gave out the key for more")
+        end = dt.datetime.fromtimestamp(span.end_us / 1e6, self._zone)
+        wait_s = max(1.0, span.end_us / 1e6 - time.time())
+        return BudgetExceeded(f"{what}: it begins again on {end.isoformat(timespec='minutes')}", retry_after_s=wait_s)
+
+
+def completion_tokens(inbound: Inbound, default: int) -> int:
+    """The most that an answer may have, by the request's own bounds; else what the operator supposes."""
+    body = inbound.body
+    stated = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    most = next((value for value in stated if isinstance(value, int) and value > 0), default)
+    answers = body.get("n")
+    return most * answers if isinstance(answers, int) and answers > 1 else most
+
+
+def without(decision: Decision, models: set[str], reason: str) -> Decision:
+    """The decision without some rungs, and why."""
+    if not models:
+        return decision
+    ladder = tuple(model for model in decision.ladder if model not in models)
+    skipped = (*decision.skipped, *(Skipped(model, reason) for model in decision.ladder if model in models))
+    return replace(decision, ladder=ladder, skipped=skipped)
+
+
+def _unasked(decision: Decision) -> Decision:
+    """The decision without checks that ask models: nobody may pay for them."""
+    route = decision.route
+    checks = tuple(check for check in route.checks if check.name not in _ASKING)
+    return decision if checks == route.checks else replace(decision, route=replace(route, checks=checks))
+
+
+def _spent(short: Short) -> str:
+    return f"the budget {short.budget.name} does not cover it"
