@@ -199,20 +199,16 @@ def test_a_request_that_is_wrong_in_itself_is_told_so_at_once(
     assert booked(calls) == [("rejects", "upstream_rejected")]
 
 
-def test_a_whole_answer_without_usage_is_sent_and_its_tokens_stay_unknown(gateway: Running, replies: Replies) -> None:
-    reply = replies["counts-nothing", False].result()
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_an_answer_without_usage_is_sent_and_its_tokens_are_an_estimate(
+    gateway: Running, replies: Replies, stream: bool
+) -> None:
+    reply = replies["counts-nothing", stream].result()
     assert reply.status_code == 200
-    assert "usage" not in reply.json()
-    _, calls = the_story(gateway, reply)
-    assert [(call["prompt_tokens"], call["completion_tokens"]) for call in calls] == [(None, None)]
-
-
-def test_a_stream_without_usage_is_sent_and_its_tokens_are_an_estimate(gateway: Running, replies: Replies) -> None:
-    reply = replies["counts-nothing", True].result()
-    assert reply.content.endswith(b"data: [DONE]\n\n")
+    assert reply.content.endswith(b"data: [DONE]\n\n") is stream
     row, calls = the_story(gateway, reply)
-    assert (calls[0]["completion_tokens"], calls[0]["estimated"]) == (3, 1)
-    assert row["estimated"] == 1
+    assert calls[0]["completion_tokens"] >= 3
+    assert (calls[0]["estimated"], row["estimated"]) == (1, 1)
 
 
 def texts(stream: bytes) -> list[str]:

@@ -14,6 +14,7 @@ from gateway.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamFiltered,
+    UpstreamMissing,
     UpstreamOverloaded,
     UpstreamRejected,
     UpstreamTimeout,
@@ -143,7 +144,7 @@ def test_a_redirect_is_not_followed(dialect: Dialect, stream: bool) -> None:
                 await wire.whole(b"", status=307, headers={"location": elsewhere.url + request.path})
 
             async with speaking(dialect, handler) as (upstream, _server):
-                with pytest.raises(UpstreamFailed):
+                with pytest.raises(UpstreamMissing):
                     await ask(upstream, stream=stream)
             assert elsewhere.connections == 0
 
