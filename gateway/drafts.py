@@ -1,6 +1,7 @@
 """What the next rung is shown of an answer that was turned down, where the route says `draft: true`.
 
-The draft goes out in the same release as the request, under the same label: it was made of nothing else.
+The draft goes out in the same release as the request, under the same label: it was made of nothing else. A rung that is
+sent placeholders in the text's place is shown none: they were made before there was a draft.
 """
 
 from __future__ import annotations

@@ -18,11 +18,12 @@ from gateway.opinions import Opinions, read_grade
 from gateway.pipeline import Pipeline, Streamed
 from gateway.stages.classify import Classifier, Moment
 from gateway.stages.recall import Recall
-from gateway.types import Answer, Exchange, Model, Zone
+from gateway.stages.verify import Question
+from gateway.types import Answer, Check, Exchange, Model, Route, Zone
 from gateway.upstreams.base import Call
 from gateway.upstreams.fake import FakeUpstream
 from gateway.wire.headers import reply_headers
-from tests.builders import LARGE, SMALL, an_inbound
+from tests.builders import LARGE, SMALL, a_decision, an_attempt, an_exchange, an_inbound, some_signals
 from tests.policy.builders import a_policy, catalogue
 from tests.test_pipeline import Ledger, Scanner, Scorer, language
 
@@ -182,6 +183,21 @@ def test_samples_of_another_model_are_asked_with_the_callers_own_request() -> No
     assert exchange.attempts[0].opinions == (("samples", "passed"),)
     assert other.seen[0].value.body["max_tokens"] == 30
     assert "seed" not in other.seen[0].value.body
+
+
+def test_a_model_that_was_sent_placeholders_is_asked_nothing_more() -> None:
+    far = FakeUpstream(LARGE, [SHOP])
+    opinions = Opinions(
+        models=catalogue(LARGE), upstreams={"large": far}, gate=Gate(), heard=lambda _model, _error: None
+    )
+    route = Route("masked", ("large", "small"), (Check("samples", 0.5, "", 2),))
+    decision = a_decision("large", "small", route=route, ceiling=Zone.PREMISES, masked=Zone.WORLD)
+    attempt, exchange = an_attempt(LARGE, transform="pseudonymised"), an_exchange()
+    question = Question(an_inbound(), some_signals(), language)
+    verdict = asyncio.run(opinions.ask(Answer(b"", SHOP), attempt, question, decision, exchange))
+    assert verdict.accepted
+    assert attempt.opinions == (("samples", "no_model"),)
+    assert far.seen == []
 
 
 def test_samples_that_all_fail_accept_the_answer() -> None:
