@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -208,3 +209,10 @@ def test_the_audit_says_what_was_done_and_nothing_keeps_a_text(house: House) -> 
     for text in (heap, house.gateway.output):
         assert none_of(text)
         assert "PERSON_" not in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="only Linux says so there")
+def test_a_gateway_that_crashes_leaves_no_picture_of_its_memory(house: House) -> None:
+    limits = Path(f"/proc/{house.gateway.process.pid}/limits").read_text(encoding="utf-8")
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert line.split()[4] == "0"

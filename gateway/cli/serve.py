@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -36,6 +37,7 @@ def command(config: Path | None, policy: Path | None, host: str | None, port: in
     changes = {name: value for name, value in given.items() if value is not None}
     settings = settings.model_copy(update=changes)
     configure(settings.log_level)
+    _no_core_dumps()
     with _bound(settings) as door:
         settings = settings.model_copy(update={"port": door.getsockname()[1]})
         models = configured_models(settings)
@@ -56,6 +58,14 @@ def with_shared_sessions(settings: Settings) -> Settings:
         return settings
     console = settings.console.model_copy(update={"session_secret": secrets.token_urlsafe(32)})
     return settings.model_copy(update={"console": console})
+
+
+def _no_core_dumps() -> None:
+    """A process that crashes leaves no picture of its memory, which holds texts and keys. Workers inherit it."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not on every system
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _bound(settings: Settings) -> socket.socket:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ from router_models.privacy_runtime import FILES, KINDS, LEVELS, SPANS, VERSION, 
 
 OPERATING_POINTS: Final = ("balanced", "strict")
 _CACHED_PARTS = 4096
+_MOST_SECONDS = 5.0  # of one request; `limits.max_scan_chars` bounds a single part
 _MOST_JOINED = 4  # user turns that an identifier is looked for across
 _MOST_SAID = 400  # characters of a turn that is a piece of an identifier
 _MAX_FINDINGS = 64
@@ -205,8 +207,11 @@ _NOTHING = _PartResult(DataClass.PUBLIC, 0.0, frozenset(), ())
 class PrivacyScanner:
     """The scan of a process: model, operating point, and the results of parts seen before. One thread."""
 
-    def __init__(self, model: PrivacyModel, point: OperatingPoint) -> None:
+    def __init__(
+        self, model: PrivacyModel, point: OperatingPoint, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.point = point
+        self._clock = clock
         self._model = model
         self._key = secrets.token_bytes(32)
         self._seen: OrderedDict[bytes, _PartResult] = OrderedDict()
@@ -229,13 +234,19 @@ class PrivacyScanner:
         return PrivacyScanner(self._model, point)
 
     def scan(self, parts: Sequence[Part]) -> Detection:
-        """The class of all parts together: the highest of any, and of what neighbouring user turns make together."""
+        """The class of all parts together: the highest of any, and of what neighbouring user turns make together.
+
+        Raises `TimeoutError` when the parts that are new have taken too long: whoever asks takes it for a failure.
+        """
+        end = self._clock() + _MOST_SECONDS
         results: list[tuple[int, _PartResult]] = []
         previous: tuple[int, bytes] | None = None
         said: list[tuple[int, bytes]] = []
         for number, part in enumerate(parts):
             if not part.text:
                 continue
+            if self._clock() > end:
+                raise TimeoutError(f"the scan took more than {_MOST_SECONDS:g} s")
             digest = self._digest(part)
             results.append((number, self._part(part.text, digest)))
             if part.role == "user":

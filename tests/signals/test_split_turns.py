@@ -66,3 +66,10 @@ def test_only_what_is_new_is_read(scanner: PrivacyScanner) -> None:
     for length in range(1, 41):
         counted.scan(parts[:length])
     assert model.reads == 40
+
+
+def test_a_scan_that_takes_too_long_is_given_up(scanner: PrivacyScanner) -> None:
+    now = iter(range(0, 1000, 2))
+    slow = PrivacyScanner(scanner._model, scanner.point, clock=lambda: float(next(now)))
+    with pytest.raises(TimeoutError):
+        slow.scan([Part("user", f"Turno {n}") for n in range(10)])
