@@ -202,7 +202,7 @@ def _written(batch: Batch) -> bytes:
             "rows": batch.rows,
             "entries": batch.entries,
             "attempts": batch.attempts,
-            "audit": [{**dataclasses.asdict(record), "who": record.who} for record in batch.audit],
+            "audit": [{**dataclasses.asdict(record), "who": record.who and list(record.who)} for record in batch.audit],
             "settled": batch.settled,
         }
     )

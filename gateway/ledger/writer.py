@@ -258,7 +258,7 @@ class Ledger:
             if self._spool is None:
                 raise OSError("there is no spool")  # noqa: TRY301 - the same as one that cannot be written
             self._backlog.append(self._spool.append(batch))
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
             self._backlog.append(batch)
             self._on_failure(error)
             _tell([row.written for row in rows], OSError("the ledger's database and its spool are away"))
