@@ -102,11 +102,12 @@ def _days(connection: Connection, period: Period, zone: ZoneInfo) -> dict[tuple[
     """Cost, calls, microseconds and tokens by day and group."""
     groups = [*(attempts.c[name] for name in _GROUP), *(entries.c[name] for name in _WHO)]
     sums = [func.sum(func.coalesce(attempts.c[name], 0)) for name in ("cost_nano_usd", "duration_us", *_TOKENS)]
+    when = bucket()  # one for both places: Postgres sees two expressions where their numbers are two parameters
     wanted = (
-        select(bucket(), *groups, func.count(), *sums)
+        select(when, *groups, func.count(), *sums)
         .join_from(attempts, entries, entries.c.request_id == attempts.c.request_id)
         .where(within(period), attempts.c.cost_nano_usd.is_not(None))
-        .group_by(bucket(), *groups)
+        .group_by(when, *groups)
     )
     found: dict[tuple[Any, ...], list[int]] = {}
     width = 1 + len(groups)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, func, select
 
 from gateway.ledger.adjustments import Adjustment, adjust
+from gateway.ledger.entry import SHADOW
 from gateway.ledger.prices import NEVER_BILLED, PriceBook
 from gateway.ledger.report import Period, within
 from gateway.ledger.tables import adjustments, attempts, entries
@@ -118,8 +119,10 @@ def _repriced(
     )
     if None in new:
         return (request, None, "") if not was_known else None
-    late = sum(call.cost_nano_usd or 0 for call in calls if call.kind == "shadow")
-    delta = sum(cost for cost in new if cost is not None) - (calls[0].entry_cost or 0) - late - by_price
+    # What counts of the calls as they were booked: an entry whose cost is not known counts none but its shadows'.
+    counted = [call for call in calls if calls[0].entry_cost is not None or call.kind == SHADOW]
+    old = sum(call.cost_nano_usd or 0 for call in counted)
+    delta = sum(cost for cost in new if cost is not None) - old - by_price
     if was_known and delta == 0:
         return None
     return request, delta, f"{PRICE}:{request}:{times}"
