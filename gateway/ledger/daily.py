@@ -154,22 +154,20 @@ def rebuild(engine: Engine, zone: ZoneInfo) -> Iterator[tuple[int, int]]:
             connection.exec_driver_sql("LOCK TABLE entries IN SHARE ROW EXCLUSIVE MODE").close()
         connection.execute(delete(daily))
         days = list(_days(connection, zone))
-        number = 0
         for done, day in enumerate(days, 1):
-            number += _rebuild_day(connection, day, zone, writer=writer, number=number)
+            _rebuild_day(connection, day, zone, writer=f"{writer}-{done}")
             yield done, len(days)
         connection.commit()
 
 
-def _rebuild_day(connection: Connection, day: tuple[int, int], zone: ZoneInfo, *, writer: str, number: int) -> int:
+def _rebuild_day(connection: Connection, day: tuple[int, int], zone: ZoneInfo, *, writer: str) -> None:
     groups: list[Column[Any]] = [entries.c[name] for name in DAILY_GROUPS]
-    numbered = func.row_number().over() + number
     made = (
-        select(literal(writer), numbered, literal(zone.key), literal(day[0]), *groups, *entry_sums())
+        select(literal(writer), func.row_number().over(), literal(zone.key), literal(day[0]), *groups, *entry_sums())
         .where(entries.c.time_us >= day[0], entries.c.time_us < day[1])
         .group_by(*groups)
     )
-    return connection.execute(insert(daily).from_select(list(_NAMES), made)).rowcount
+    connection.execute(insert(daily).from_select(list(_NAMES), made))
 
 
 def _days(connection: Connection, zone: ZoneInfo) -> Iterator[tuple[int, int]]:
