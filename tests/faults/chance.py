@@ -55,6 +55,9 @@ class Chancy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             while (request := await _read(reader)) is not None:
                 self.busy += 1
@@ -65,8 +68,20 @@ class Chancy:
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
+            self._tasks.discard(task)
             self._writers.discard(writer)
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def end(self) -> None:
+        """Close, and leave nothing behind."""
+        self.close()
+        left = [*self._tasks]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        self.close()
 
     async def _answer(self, request: Request, wire: Wire) -> None:
         if request.method == "GET" or self._lot.random() >= self.share:
@@ -125,7 +140,7 @@ async def chancy(*shares: float, seed: int) -> AsyncIterator[list[Chancy]]:
         yield servers
     finally:
         for server in servers:
-            server.close()
+            await server.end()
         await asyncio.sleep(0.05)
 
 

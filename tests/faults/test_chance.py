@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.entries import eventually, metric, rows
 from tests.faults.chance import EITHER, POLICY, Chancy, Seen, ask, chancy, config, storm
@@ -22,6 +23,8 @@ TOTAL_S = 1.0
 CLIENTS = 16
 
 
+# asyncio 3.11 drops a connection unclosed when its listener closes in the moment that it is taken.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_answer_is_complete_or_a_clear_error_when_two_of_three_upstreams_fail_by_chance(tmp_path: Path) -> None:
     async def main() -> tuple[dict[str, Seen], int]:
         async with chancy(0.3, 0.3, 0.0, seed=SEED) as servers:
