@@ -495,7 +495,9 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         language=settings.language,
     )
     tickets = Tickets()
-    own_door = Endpoint(chat, keys=tickets, limits=settings.limits, recorder=recorder, crashed=_crashed(metrics))
+    own_door = Endpoint(
+        chat, keys=tickets, limits=settings.limits, recorder=recorder, crashed=_crashed(metrics), rates=rates
+    )
     backend = Backend(
         settings=settings,
         policy=policy,
