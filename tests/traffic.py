@@ -32,6 +32,7 @@ guarantees: [{data: personal, stays: premises}]
 routes:
   plain: {try: [near]}
   climbing: {try: [poor, far], verify: [finish], cache: false}
+  falling: {try: [failing, near], cache: false}
   cutting: {try: [cutting], mode: streamed, cache: false}
 rules: [{name: personal-stays, when: {data: ">= personal"}, use: plain}]
 default: plain
@@ -55,7 +56,9 @@ def a_gateway(folder: Path) -> Iterator[Running]:
         (folder / "prices.yaml").write_text(PRICES, encoding="utf-8")
         engine = open_engine(f"sqlite:///{folder}/cauce.db")
         with engine.begin() as connection:
-            set_limits(connection, [Budget("team:billing", "month", 10**12), Rate("team:billing", "requests", 10**6)])
+            # Soft: a hard budget calls no model whose price is not known.
+            budget = Budget("team:billing", "month", 10**12, hard=False)
+            set_limits(connection, [budget, Rate("team:billing", "requests", 10**6)])
         (folder / "key").write_text(create_key(engine, Caller(team="billing", app="bot")).key)
         engine.dispose()
         with running(folder, "\n".join(lines), policy=POLICY) as gateway:
@@ -78,6 +81,7 @@ def mixed(gateway: Running) -> list[int]:
         ({"model": "unpriced"}, {"cache-control": "no-cache"}),
         ({"model": "climbing"}, {}),
         ({"model": "climbing", "stream": True}, {}),
+        ({"model": "falling"}, {}),
         ({"model": "cutting", "stream": True}, {}),
         ({"model": "failing"}, {}),
         ({"model": "absent"}, {}),

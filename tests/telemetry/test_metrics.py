@@ -10,34 +10,39 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import CauceError, GateRefused
 from gateway.gate import Destination, Gate
+from gateway.ledger.budgets import THRESHOLDS
 from gateway.ledger.entry import SHADOW
+from gateway.ledger.limits import LEVELS, RATES
 from gateway.opinions import Came
 from gateway.stages.verify import ASKING, CHECKS
 from gateway.telemetry.metrics import Metrics
 from gateway.types import CacheState, DataClass, Outcome, Zone
 from gateway.upstreams.static import default_embedding
 from tests.running import Running
-from tests.traffic import MODELS, a_gateway, mixed
+from tests.traffic import MODELS, a_gateway, authorised, mixed
 
 
 def codes(kind: type[CauceError] = CauceError) -> set[str]:
     return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
 
 
-ROUTES = {"", "plain", "climbing", "cutting", "pinned"}
+ROUTES = {"", "plain", "climbing", "falling", "cutting", "pinned"}
 CLOSED: dict[str, set[str]] = {
     "route": ROUTES,
     "model": {"", *MODELS, default_embedding().id},
-    "outcome": {*Outcome, *codes(), "in_force", SHADOW, "outrun"},
+    "outcome": {*Outcome, *codes(), "in_force", SHADOW, "outrun", "sent", "failed", "logged"},
     "replica": {"0"},
     "code": codes() | {"client_closed_request"},
     "check": set(CHECKS) | ASKING,
-    "kind": {"prompt", "completion"},
+    "kind": {"prompt", "completion", *RATES},
     "verdict": set(Came),
     "why": {"turned_down", "verifying"},
     "state": set(CacheState),
     "data_class": {data.label for data in DataClass},
     "zone": {"", *(zone.label for zone in Zone)},
+    "level": set(LEVELS),
+    "budget": {"team:billing/month"},
+    "threshold": {str(threshold) for threshold in THRESHOLDS},
 }
 ODD = [
     "x" * 5_000,
@@ -93,7 +98,7 @@ def test_every_label_has_a_value_of_its_closed_set_whatever_was_sent(gateway: Ru
 def test_paths_that_do_not_exist_leave_no_label(gateway: Running) -> None:
     before = labels(gateway)
     for path in ("/v1/12345678Z", "/llevo-31-dias", "/v1/models/12345678Z"):
-        assert httpx.get(f"{gateway.url}{path}").status_code == 404
+        assert httpx.get(f"{gateway.url}{path}", headers=authorised(gateway)).status_code == 404
     assert labels(gateway) == before
 
 
