@@ -101,7 +101,7 @@ router: setup $(VENV)/.train ## train the router and privacy models again from D
 	@$(BIN)/python -m router_models.train --data $(DATA) --out router_models/artifacts
 
 grafana: setup $(VENV)/.dev ## write the dashboards again
-	@$(BIN)/python grafana/make_dashboards.py
+	@$(BIN)/python -m grafana.make_dashboards
 
 reference: setup $(VENV)/.dev ## write REFERENCE.md and the counts in router_models/data/README.md again
 	@$(BIN)/python -m tests.docs.reference

@@ -66,6 +66,7 @@ from gateway.upstreams.fleet import Breakers, breakers_of, guarded, guarded_embe
 from gateway.upstreams.health import CloudHealth, state_of
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.static import default_embedding
+from gateway.watch import Watch
 from gateway.wire import completions, embeddings, messages, responses
 from gateway.wire.body import App, Receive, Scope, Send
 from gateway.wire.chat import read_chat, read_texts
@@ -206,6 +207,7 @@ class Parts:
     remembered: Remembered
     budgets: Budgets
     rates: Rates
+    watch: Watch
 
 
 class Gateway:
@@ -244,6 +246,7 @@ class Gateway:
     async def start(self) -> None:
         """Ask each upstream whether it is there, which also starts the embedded one; follow keys and policy."""
         self._keeper = asyncio.create_task(self._keep())
+        self.parts.watch.start()
 
     async def stop(self) -> None:
         """Give everything back; what the ledger still holds is written first."""
@@ -251,6 +254,7 @@ class Gateway:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
+        await self.parts.watch.aclose()
         await self.parts.shadows.aclose()
         await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
         await self.parts.rates.aclose()
@@ -331,6 +335,10 @@ class _State:
         metrics.in_flight.set(self.endpoint.in_flight if self.endpoint else 0)
         metrics.ledger_waiting.set(parts.ledger.waiting)
         metrics.ledger_spooled.set(parts.ledger.spooled)
+        metrics.spool_used.set(parts.ledger.spool_used)
+        metrics.policy_refused.set(parts.policy.refusal is not None)
+        for zone, ready in _ready_by_zone(parts).items():
+            metrics.models_ready.labels(zone).set(ready)
         metrics.ledger_away.set(parts.ledger.state != "ok")
         metrics.see_budgets(parts.budgets.shares())
         metrics.cloud.set(_CLOUD_VALUES[parts.health.state()])
@@ -338,6 +346,16 @@ class _State:
             for number, breaker in enumerate(breakers):
                 metrics.circuits.labels(name, str(number)).set(_CIRCUIT_VALUES[breaker.state])
         metrics.cache_bytes.set(parts.store.size_bytes if parts.store else 0)
+
+
+def _ready_by_zone(parts: Parts) -> dict[str, int]:
+    """How many models that answer chats take calls, in each zone that has any."""
+    ready: dict[str, int] = {}
+    for name, model in parts.models.items():
+        if model.kind != "embedding":
+            takes_calls = state_of(parts.breakers[name]) is not Circuit.OPEN
+            ready[model.zone.label] = ready.get(model.zone.label, 0) + takes_calls
+    return ready
 
 
 def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: Path | None = None) -> Gateway:
@@ -425,6 +443,13 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         remembered,
         budgets,
         rates,
+        Watch(
+            engine,
+            ledger=settings.ledger,
+            zone=zone,
+            metrics=metrics,
+            check_s=settings.telemetry.audit_check_hours * 3600,
+        ),
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(

@@ -175,6 +175,14 @@ class ConsoleSettings(_Frozen):
     session_hours: float = Field(12.0, gt=0, description="until one has to sign in again")
 
 
+class TelemetrySettings(_Frozen):
+    """What is measured beside `/metrics`."""
+
+    audit_check_hours: float = Field(
+        24.0, ge=0, description="between two checks of the audit's chain (`cauce_audit_problems`); 0: never"
+    )
+
+
 class Settings(_Frozen):
     """All of `cauce.yaml`."""
 
@@ -213,6 +221,7 @@ class Settings(_Frozen):
     spool: SpoolSettings = Field(SpoolSettings(), description="where entries wait while the database is away")
     machine: MachineSettings = Field(MachineSettings(), description="what a second of local inference costs")
     console: ConsoleSettings = Field(ConsoleSettings(), description="signing in to `/console`")
+    telemetry: TelemetrySettings = Field(TelemetrySettings(), description="what is measured beside `/metrics`")
     source: str = Field("", description="the file this was read from; set by the loader")
 
     @field_validator("models")

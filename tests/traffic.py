@@ -34,12 +34,18 @@ routes:
   climbing: {try: [poor, far], verify: [finish], cache: false}
   falling: {try: [failing, near], cache: false}
   cutting: {try: [cutting], mode: streamed, cache: false}
-rules: [{name: personal-stays, when: {data: ">= personal"}, use: plain}]
+  away: {try: [absent], cache: false}
+rules:
+  - {name: personal-stays, when: {data: ">= personal"}, use: plain}
+  - {name: tools-far, when: {tools: true}, use: away}
 default: plain
 """
 PRICES = """
 far: {prompt: 2.0, cached: 0.5, completion: 8.0, from: 2020-01-01, source: contract}
 """
+
+
+_TOOL = {"type": "function", "function": {"name": "hours", "parameters": {"type": "object", "properties": {}}}}
 
 
 @contextlib.contextmanager
@@ -85,6 +91,7 @@ def mixed(gateway: Running) -> list[int]:
         ({"model": "cutting", "stream": True}, {}),
         ({"model": "failing"}, {}),
         ({"model": "absent"}, {}),
+        ({"tools": [_TOOL]}, {}),  # the only model of its route cannot be reached: one on the premises answers
         ({"model": "no-such-model"}, {}),
         ({"model": "far"}, {"x-cauce-data-class": "personal"}),
         ({"messages": [{"role": "user", "content": "Mi DNI es 12345678Z"}]}, {}),

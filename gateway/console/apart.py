@@ -26,13 +26,16 @@ class TooLong(Exception):
     """It was ended after its time."""
 
 
-async def apart(function: Callable[..., T], *arguments: Any, limit_s: float = LIMIT_S) -> T:
+async def apart(
+    function: Callable[..., T], *arguments: Any, limit_s: float = LIMIT_S, line: asyncio.Lock = _one_at_a_time
+) -> T:
     """What the function gives. It, its arguments and what it gives must be picklable; its `CauceError` is raised here.
+    `line` is where it waits for its turn: the console's, unless it is another's.
 
     Raises `TooLong` after `limit_s` seconds, waiting for others included.
     """
     try:
-        async with asyncio.timeout(limit_s), _one_at_a_time:
+        async with asyncio.timeout(limit_s), line:
             return await _run(function, arguments)
     except TimeoutError:
         raise TooLong(

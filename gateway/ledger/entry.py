@@ -10,9 +10,10 @@ from typing import Final
 
 import orjson
 
+from gateway.errors import UpstreamFailed, UpstreamPaused, UpstreamTimeout, UpstreamUnreachable
 from gateway.ledger.energy import NOT_KNOWN, Footprint
 from gateway.ledger.prices import NEVER_BILLED, PriceBook
-from gateway.types import Attempt, Exchange, Model, Signals, Usage
+from gateway.types import Attempt, Cloud, Exchange, Model, Signals, Usage, Zone
 
 SHADOW: Final = "shadow"  # a copy for comparison, whose answer nobody was sent
 RETRY: Final = "retry"  # made again after a failure
@@ -20,6 +21,8 @@ HEDGE: Final = "hedge"  # made beside a call that was slow to begin
 _ANSWERED: Final = frozenset({"ok", "aborted"})  # outcomes of a call whose answer may be the one that was sent
 VERIFYING: Final = ("judge", "sample")  # calls that a check made
 SECOND_CALLS: Final = (SHADOW, RETRY, HEDGE, *VERIFYING)
+# How a call ends when the upstream, or the way to it, is not there.
+_AWAY: Final = frozenset({UpstreamUnreachable.code, UpstreamTimeout.code, UpstreamPaused.code, UpstreamFailed.code})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,15 @@ def answering_model(exchange: Exchange) -> Model | None:
     if not answered:
         return None
     return next((attempt.model for attempt in answered if attempt.verdict.accepted), answered[-1].model)
+
+
+def is_offline(exchange: Exchange, model: Model) -> bool:
+    """Whether a model on the premises answered while none in the cloud could be reached."""
+    if model.zone is not Zone.PREMISES:
+        return False
+    if exchange.signals is not None and exchange.signals.cloud is Cloud.DOWN:
+        return True
+    return any(each.model.zone is not Zone.PREMISES and each.outcome in _AWAY for each in exchange.attempts)
 
 
 def attempt_entries(exchange: Exchange, prices: PriceBook, footprint: Footprint | None = None) -> list[AttemptEntry]:

@@ -77,6 +77,12 @@ class Spool:
         self._own: _File | None = None
         self._guard = threading.Lock()
 
+    @property
+    def used(self) -> float:
+        """How full this process's file is, 0 to 1."""
+        own = self._own
+        return own.size / self._max_bytes if own is not None else 0.0
+
     def append(self, batch: Batch) -> Place:
         """Keep a batch; on return it would survive a crash. Raises `OSError`."""
         line = _written(batch) + b"\n"

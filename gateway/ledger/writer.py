@@ -171,6 +171,11 @@ class Ledger:
         return self._spooled
 
     @property
+    def spool_used(self) -> float:
+        """How full the spool is, 0 to 1."""
+        return self._spool.used if self._spool is not None else 0.0
+
+    @property
     def state(self) -> str:
         """`ok`; `spooling`: the database is away, entries are safe on disk; `behind`: they wait in memory."""
         since = self._batch_since

@@ -76,7 +76,7 @@ class LedgerRecorder:
         attempts = attempt_entries(exchange, self._prices, self._footprint)
         entry = entry_of(exchange, attempts, self._prices)
         self._metrics.observe(entry, attempts)
-        self._metrics.observe_verdicts(exchange.attempts)
+        self._metrics.observe_story(exchange)
         if _log.isEnabledFor(logging.INFO):
             _log.info(entry.outcome, extra=fields(**_line(entry)))
         audit, settled = record_of(exchange, entry, attempts), settled_to(exchange, attempts)

@@ -14,16 +14,21 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from gateway.gate import Destination
 from gateway.ledger.budgets import THRESHOLDS
-from gateway.ledger.entry import HEDGE, RETRY, SHADOW, VERIFYING, AttemptEntry, Entry
+from gateway.ledger.entry import HEDGE, RETRY, SHADOW, VERIFYING, AttemptEntry, Entry, answering_model, is_offline
 from gateway.ledger.limits import LEVELS, RATES
-from gateway.types import Attempt, DataClass, Zone
+from gateway.ledger.month import Month
+from gateway.types import Attempt, DataClass, Exchange, Zone
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own switch, set by `serve` with workers
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-_MOST_BUDGETS = 500  # a label of each: the operator names them, and no more are shown
+_MOST_NAMES = 500  # budgets, teams: the operator names them, and no more are shown
+_GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+_TENTHS = tuple(n / 10 for n in range(1, 11))
+_GAINS = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 _CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1)
 
 
+TRANSFORMS: Final = ("pseudonymised", "none")
 TURNED_DOWN: Final = "turned_down"
 VERIFIED: Final = "verifying"
 
@@ -35,10 +40,20 @@ def wasted(attempt: AttemptEntry, sent_from: str) -> str:
     return TURNED_DOWN if attempt.rejected_by and attempt.model != sent_from else ""
 
 
+def gateway_us(entry: Entry, attempts: list[AttemptEntry]) -> int:
+    """The part of a request's time in which no upstream was being asked, in microseconds; calls may overlap."""
+    asked, until = 0, 0
+    for attempt in sorted(attempts, key=lambda each: each.started_us) if len(attempts) > 1 else attempts:
+        end = attempt.started_us + attempt.duration_us
+        asked += max(0, end - max(attempt.started_us, until))
+        until = max(until, end)
+    return max(0, entry.duration_us - asked)
+
+
 class Metrics:
     """The gateway's metrics in one registry."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:  # noqa: PLR0915 - a list, one by one
         self.registry = registry or CollectorRegistry()
         r = self.registry
         self.requests = Counter(
@@ -64,6 +79,13 @@ class Metrics:
         )
         self.classify = Histogram(
             "cauce_classify_seconds", "Time to compute all signals of a request.", buckets=_CLASSIFY_SECONDS, registry=r
+        )
+        self.gateway = Histogram(
+            "cauce_gateway_seconds",
+            "The gateway's own part of a request's time: no upstream was being asked.",
+            ["route"],
+            buckets=_GATEWAY_SECONDS,
+            registry=r,
         )
         self.cost = Counter(
             "cauce_cost_usd",
@@ -137,6 +159,38 @@ class Metrics:
             ["model", "why"],
             registry=r,
         )
+        self.wasted_cost = Counter(
+            "cauce_wasted_usd",
+            "What those tokens cost, in USD, unknown costs left out.",
+            ["model", "why"],
+            registry=r,
+        )
+        self.offline = Counter(
+            "cauce_offline_requests",
+            "Requests that a model on the premises answered because those in the cloud could not be reached.",
+            ["route"],
+            registry=r,
+        )
+        self.transforms = Counter(
+            "cauce_transformed_requests",
+            "Requests on routes that pseudonymise: `pseudonymised`, or `none` where it could not be and they stayed.",
+            ["transform"],
+            registry=r,
+        )
+        for transform in TRANSFORMS:
+            self.transforms.labels(transform)
+        self.slm_success = Histogram(
+            "cauce_slm_success",
+            "How likely the small model answers acceptably, of each request.",
+            buckets=_TENTHS,
+            registry=r,
+        )
+        self.gain = Histogram(
+            "cauce_gain",
+            "How much better the large model is expected to answer, of each request.",
+            buckets=_GAINS,
+            registry=r,
+        )
         self.refusals = Counter(
             "cauce_gate_refusals",
             "Times the gate let nothing out, by data class and zone.",
@@ -155,6 +209,26 @@ class Metrics:
         )
         for outcome in ("in_force", "refused"):
             self.policy_reloads.labels(outcome)
+        self.policy_refused = Gauge(
+            "cauce_policy_refused",
+            "1 while the policy file is refused and an older policy is in force.",
+            multiprocess_mode="livemax",
+            registry=r,
+        )
+        self.audit_problems = Gauge(
+            "cauce_audit_problems",
+            "What the last check of the audit's chains found amiss; -1 before the first check since the start.",
+            multiprocess_mode="livemax",
+            registry=r,
+        )
+        self.audit_problems.set(-1)
+        self.models_ready = Gauge(
+            "cauce_models_ready",
+            "Models that answer chats and whose circuit is not open, by zone; zones without any model are left out.",
+            ["zone"],
+            multiprocess_mode="livemin",
+            registry=r,
+        )
         self.in_flight = Gauge(
             "cauce_requests_in_flight", "Requests being served.", multiprocess_mode="livesum", registry=r
         )
@@ -173,8 +247,35 @@ class Metrics:
         self.ledger_spooled = Gauge(
             "cauce_ledger_spooled", "Entries that wait on disk.", multiprocess_mode="livesum", registry=r
         )
+        self.spool_used = Gauge(
+            "cauce_ledger_spool_used_ratio",
+            "How full this process's spool is, 0 to 1.",
+            multiprocess_mode="livemax",
+            registry=r,
+        )
         self.ledger_away = Gauge(
             "cauce_ledger_away", "1 while the ledger's database is away.", multiprocess_mode="livemax", registry=r
+        )
+        self.month_cost = Gauge(
+            "cauce_month_cost_usd",
+            "What each team has spent in the business's month so far, by the ledger, in USD, unknown costs left out; "
+            "without adjustments and shadows.",
+            ["team"],
+            multiprocess_mode="mostrecent",
+            registry=r,
+        )
+        self.month_baseline = Gauge(
+            "cauce_month_baseline_usd",
+            "What the baseline model would have cost in the month so far, in USD.",
+            ["team"],
+            multiprocess_mode="mostrecent",
+            registry=r,
+        )
+        self.month_elapsed = Gauge(
+            "cauce_month_elapsed_ratio",
+            "How much of the business's month has passed, 0 to 1.",
+            multiprocess_mode="mostrecent",
+            registry=r,
         )
         self.budget_used = Gauge(
             "cauce_budget_used_ratio",
@@ -205,6 +306,7 @@ class Metrics:
             self.budget_refusals.labels(level)
             for kind in RATES:
                 self.rate_refusals.labels(level, kind)
+        self._teams: set[str] = set()
         self._bound: dict[tuple[Any, ...], Any] = {}
 
     def observe(self, entry: Entry, attempts: list[AttemptEntry]) -> None:
@@ -213,6 +315,7 @@ class Metrics:
         seconds = entry.duration_us / 1e6
         self._child(self.requests, route, model, outcome).inc()
         self._child(self.duration, route, model, outcome).observe(seconds)
+        self._child(self.gateway, route).observe(gateway_us(entry, attempts) / 1e6)
         if entry.code:
             self._child(self.errors, entry.code).inc()
         if entry.first_byte_us is not None:
@@ -234,8 +337,23 @@ class Metrics:
             if why := wasted(attempt, entry.model):
                 tokens = (attempt.prompt_tokens or 0) + (attempt.completion_tokens or 0)
                 self._child(self.wasted, attempt.model, why).inc(tokens)
+                if attempt.cost_nano_usd:
+                    self._child(self.wasted_cost, attempt.model, why).inc(attempt.cost_nano_usd / 1e9)
         if len(attempts) > 1:
             self._observe_second_calls(attempts)
+
+    def observe_story(self, exchange: Exchange) -> None:
+        """Count what an entry does not say: verdicts, scores, what was done to the text, whether the cloud was away."""
+        if (signals := exchange.signals) is not None:
+            self.slm_success.observe(signals.slm_success)
+            self.gain.observe(signals.gain)
+        if exchange.transform:
+            self._child(self.transforms, exchange.transform if exchange.transform in TRANSFORMS else "none").inc()
+        if exchange.attempts:
+            self.observe_verdicts(exchange.attempts)
+            model, decision = answering_model(exchange), exchange.decision
+            if model is not None and decision is not None and is_offline(exchange, model):
+                self._child(self.offline, decision.route.name).inc()
 
     def observe_verdicts(self, attempts: Iterable[Attempt]) -> None:
         """Count what the checks said of each answer of a request."""
@@ -279,8 +397,18 @@ class Metrics:
 
     def see_budgets(self, shares: Mapping[str, tuple[str, float]]) -> None:
         """How much of each budget is spent, by its name: level and share."""
-        for name, (level, share) in list(shares.items())[:_MOST_BUDGETS]:
+        for name, (level, share) in list(shares.items())[:_MOST_NAMES]:
             self.budget_used.labels(level, name).set(share)
+
+    def see_month(self, month: Month) -> None:
+        """What the ledger says of the month so far; a team that has spent nothing in it stands at 0."""
+        self.month_elapsed.set(month.elapsed)
+        gone = self._teams - month.teams.keys()
+        self._teams |= set(list(month.teams)[: _MOST_NAMES - len(self._teams)])
+        for team in self._teams:
+            cost, baseline = (0, 0) if team in gone else month.teams[team]
+            self.month_cost.labels(team).set(cost / 1e9)
+            self.month_baseline.labels(team).set(baseline / 1e9)
 
     def refused(self, destination: Destination, data: DataClass) -> None:
         """Count one refusal of the gate."""

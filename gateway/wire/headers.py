@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.errors import UpstreamFailed, UpstreamPaused, UpstreamTimeout, UpstreamUnreachable
-from gateway.ledger.entry import answering_model
+from gateway.ledger.entry import answering_model, is_offline
 from gateway.ledger.rates import Standing
 from gateway.stages.call import PSEUDONYMISED
-from gateway.types import Attempt, Cloud, Exchange, Model, Zone
+from gateway.types import Attempt, Exchange, Model
 from gateway.upstreams import passing
 
 Headers = list[tuple[bytes, bytes]]
@@ -40,8 +39,6 @@ REPLY_HEADERS: Final = {
 }
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_LOST: Final = 32
-# How a call ends when the upstream, or the way to it, is not there.
-_AWAY: Final = frozenset({UpstreamUnreachable.code, UpstreamTimeout.code, UpstreamPaused.code, UpstreamFailed.code})
 
 
 def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole: bool = True) -> Headers:
@@ -87,15 +84,6 @@ def reply_headers(exchange: Exchange, *, cost_nano_usd: int | None = None, whole
         if whole:
             headers.append((b"x-cauce-cost-usd", usd(cost_nano_usd)))
     return headers
-
-
-def is_offline(exchange: Exchange, model: Model) -> bool:
-    """Whether a model on the premises answered while none in the cloud could be reached."""
-    if model.zone is not Zone.PREMISES:
-        return False
-    if exchange.signals is not None and exchange.signals.cloud is Cloud.DOWN:
-        return True
-    return any(each.model.zone is not Zone.PREMISES and each.outcome in _AWAY for each in exchange.attempts)
 
 
 def _lost(exchange: Exchange, model: Model | None) -> bytes:

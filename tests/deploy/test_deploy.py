@@ -7,6 +7,7 @@ from pathlib import Path
 
 import compose  # type: ignore[import-untyped]
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -36,6 +37,17 @@ def test_a_broken_compose_file_is_noticed(tmp_path: Path) -> None:
     broken = tmp_path / "compose.yaml"
     broken.write_text("services: {cauce: {bild: .}}\n")
     assert compose_config(broken).returncode != 0
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    yaml = YAML(typ="safe")
+    groups = yaml.load(DEPLOY / "prometheus" / "alerts.yml")["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"]}
+    cases = yaml.load(DEPLOY / "prometheus" / "alerts.test.yml")["tests"]
+    tried = [(one["alertname"], bool(one["exp_alerts"])) for case in cases for one in case["alert_rule_test"]]
+    assert {name for name, fires in tried if fires} == alerts
+    selective = {"CauceFirstByteSlow", "CauceBudgetNearlySpent", "CauceBudgetSpent"}  # fires for one series of several
+    assert {name for name, fires in tried if not fires} == alerts - selective
 
 
 @pytest.mark.needs("promtool")

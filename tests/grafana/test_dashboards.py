@@ -17,14 +17,18 @@ from prometheus_client.metrics_core import Metric
 from ruamel.yaml import YAML
 
 from gateway.telemetry.metrics import Metrics
-from grafana.make_dashboards import FOLDER, operations
+from grafana.make_dashboards import BOARDS, FOLDER, made
+from grafana.panels import LANGUAGES
 from tests.entries import eventually
 from tests.running import free_port
 from tests.traffic import a_gateway, mixed
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"reqps", "s", "short", "percentunit", "bytes", "currencyUSD"}  # Grafana's own names
-BOARDS = sorted(FOLDER.glob("*.json"))
+FILES = sorted(FOLDER.glob("*/*.json"))
+ENGLISH = [file for file in FILES if file.parent.name == "en"]
+# What a reader chooses, as a test that lasts seconds does.
+CHOSEN = {"$__rate_interval": "1m", "$window": "1m", "$baseline": "1s", "$route": ".*", "$model": ".*", "$team": ".*"}
 _ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
 
@@ -39,8 +43,8 @@ def board(file: Path) -> dict[str, Any]:
     return parsed
 
 
-def panels() -> list[dict[str, Any]]:
-    return [panel for file in BOARDS for panel in board(file)["panels"] if panel["type"] != "row"]
+def panels(files: list[Path] = ENGLISH) -> list[dict[str, Any]]:
+    return [panel for file in files for panel in board(file)["panels"] if panel["type"] != "row"]
 
 
 QUERIES = [
@@ -59,8 +63,24 @@ def names(expression: str) -> set[str]:
 
 
 def test_the_dashboards_on_disk_are_those_that_the_script_makes() -> None:
-    assert [file.name for file in BOARDS] == ["operations.json"]
-    assert BOARDS[0].read_text(encoding="utf-8") == operations()
+    assert {file: file.read_text(encoding="utf-8") for file in FILES} == made()
+
+
+def test_there_are_three_dashboards_in_two_languages_with_the_same_queries() -> None:
+    assert {board.name for board in BOARDS} == {"operations", "finance", "privacy-quality"}
+    for name in (f"{board.name}.json" for board in BOARDS):
+        english, spanish = (panels([FOLDER / language / name]) for language in LANGUAGES)
+        for one, other in zip(english, spanish, strict=True):
+            assert [target["expr"] for target in one["targets"]] == [target["expr"] for target in other["targets"]]
+            assert one["description"] != other["description"]
+    assert len({board(file)["uid"] for file in FILES}) == len(FILES)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name} {file.stem}")
+def test_what_a_query_leaves_to_the_reader_can_be_chosen(file: Path) -> None:
+    given = {f"${variable['name']}" for variable in board(file)["templating"]["list"]}
+    queries = [target["expr"] for panel in panels([file]) for target in panel["targets"]]
+    assert {name for query in queries for name in re.findall(r"\$\w+", query)} - {"$__rate_interval"} == given
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.panel}: {query.legend}")
@@ -82,23 +102,26 @@ def test_the_alerts_know_no_other_metric() -> None:
         assert names(file.read_text(encoding="utf-8")) <= families().keys(), file.name
 
 
-@pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))
+@pytest.mark.parametrize("panel", panels(FILES), ids=lambda panel: str(panel["title"]))
 def test_every_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
     assert panel["title"]
+    assert panel["description"]
     assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
     assert panel["targets"]
     refs = [target["refId"] for target in panel["targets"]]
     assert all(refs)
     assert len(refs) == len(set(refs))  # Grafana draws one query of each name
     for target in panel["targets"]:
-        grouped = re.search(r"(?:sum|max) by \(([^)]*)\)", target["expr"])
+        grouped = re.search(r"(?:sum|max|min) by \(([^)]*)\)", target["expr"])
         labels = set(grouped.group(1).split(", ")) - {"le"} if grouped else set()
+        if target["expr"].startswith("sum("):
+            labels = set()  # all groups in one
         assert target["legendFormat"]
         assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) == labels
 
 
 def test_panels_have_numbers_of_their_own_and_do_not_lie_on_each_other() -> None:
-    for file in BOARDS:
+    for file in FILES:
         found = board(file)["panels"]
         assert len({panel["id"] for panel in found}) == len(found)
         taken = [
@@ -118,6 +141,7 @@ def test_grafana_finds_the_dashboards_and_their_source_where_compose_puts_them()
     (source,) = yaml.load(provisioning / "datasources" / "prometheus.yaml")["datasources"]
     mounts = yaml.load(ROOT / "deploy" / "compose.yaml")["services"]["grafana"]["volumes"]
     assert f"../grafana/dashboards:{provider['options']['path']}:ro" in mounts
+    assert provider["options"]["foldersFromFilesStructure"]  # a folder of Grafana's for each language
     assert {panel["datasource"]["uid"] for panel in panels()} == {source["uid"]}
 
 
@@ -161,6 +185,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             mixed(gateway)
             seen = scrapes(url)
             eventually(lambda: scrapes(url) >= seen + 2, seconds=30)
+            month = "max(cauce_month_cost_usd) > 0"  # the gateway looks at the ledger every ten seconds
+            eventually(lambda: len(ask(url, month)) > 0, seconds=60)
             yield url
         finally:
             process.terminate()
@@ -170,7 +196,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.needs("prometheus")
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.panel}: {query.legend}")
 def test_every_query_of_a_panel_is_answered_after_mixed_traffic(prometheus: str, query: Query) -> None:
-    result = ask(prometheus, query.expression.replace("$__rate_interval", "1m"))
+    expression = query.expression
+    for name, value in CHOSEN.items():
+        expression = expression.replace(name, value)
+    result = ask(prometheus, expression)
     values = [float(series["value"][1]) for series in result]
     assert any(not math.isnan(value) for value in values), query.expression
     for label in re.findall(r"\{\{(\w+)\}\}", query.legend):

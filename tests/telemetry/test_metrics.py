@@ -11,13 +11,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.errors import CauceError, GateRefused
 from gateway.gate import Destination, Gate
 from gateway.ledger.budgets import THRESHOLDS
-from gateway.ledger.entry import SHADOW
+from gateway.ledger.entry import SHADOW, AttemptEntry
 from gateway.ledger.limits import LEVELS, RATES
 from gateway.opinions import Came
 from gateway.stages.verify import ASKING, CHECKS
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, gateway_us
 from gateway.types import CacheState, DataClass, Outcome, Zone
 from gateway.upstreams.static import default_embedding
+from tests.builders import an_attempt_entry, an_entry
+from tests.entries import eventually
 from tests.running import Running
 from tests.traffic import MODELS, a_gateway, authorised, mixed
 
@@ -26,7 +28,7 @@ def codes(kind: type[CauceError] = CauceError) -> set[str]:
     return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
 
 
-ROUTES = {"", "plain", "climbing", "falling", "cutting", "pinned"}
+ROUTES = {"", "plain", "climbing", "falling", "cutting", "away", "pinned"}
 CLOSED: dict[str, set[str]] = {
     "route": ROUTES,
     "model": {"", *MODELS, default_embedding().id},
@@ -38,6 +40,8 @@ CLOSED: dict[str, set[str]] = {
     "verdict": set(Came),
     "why": {"turned_down", "verifying"},
     "state": set(CacheState),
+    "transform": {"pseudonymised", "none"},
+    "team": {"billing", ""},
     "data_class": {data.label for data in DataClass},
     "zone": {"", *(zone.label for zone in Zone)},
     "level": set(LEVELS),
@@ -77,6 +81,7 @@ def labels(gateway: Running) -> set[tuple[str, str]]:
 
 def test_every_label_has_a_value_of_its_closed_set_whatever_was_sent(gateway: Running) -> None:
     mixed(gateway)
+    key = authorised(gateway)
     asked = {"messages": [{"role": "user", "content": "¿A qué hora abren?"}]}
     for odd in ODD:
         said = odd.strip().encode("unicode_escape").decode()
@@ -89,7 +94,8 @@ def test_every_label_has_a_value_of_its_closed_set_whatever_was_sent(gateway: Ru
             (asked, {"user-agent": "x" * 60, "x-request-id": "12345678Z"}),
         ]
         for body, headers in requests:
-            httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=30)
+            httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers | key, timeout=30)
+    eventually(lambda: ("team", "billing") in labels(gateway), seconds=30)  # the month's figures come by themselves
     after = labels(gateway)
     assert {value for name, value in after if value not in CLOSED[name]} == set()
     assert {name for name, _ in after} == CLOSED.keys()
@@ -121,3 +127,16 @@ def test_the_metrics_of_one_gateway_are_its_own() -> None:
     first, second = Metrics(), Metrics()
     first.crashes.inc()
     assert second.registry.get_sample_value("cauce_crashes_total") == 0
+
+
+def test_the_gateways_own_time_is_what_no_upstream_was_being_asked_in() -> None:
+    def call(started_us: int, duration_us: int) -> AttemptEntry:
+        return an_attempt_entry(started_us=started_us, duration_us=duration_us)
+
+    entry = an_entry(duration_us=1_000)
+    assert gateway_us(entry, []) == 1_000
+    assert gateway_us(entry, [call(100, 700)]) == 300
+    assert gateway_us(entry, [call(100, 300), call(500, 300)]) == 400  # one after the other
+    assert gateway_us(entry, [call(300, 500), call(100, 400)]) == 300  # one beside the other
+    assert gateway_us(entry, [call(100, 600), call(200, 100)]) == 400  # one within the other
+    assert gateway_us(entry, [call(0, 5_000)]) == 0  # a clock that was set back
