@@ -27,7 +27,7 @@ from gateway.policy.vocabulary import EVERY
 _LOOK_S: Final = 2.0
 _MOST_AT_ONCE: Final = 20
 _MOST_READERS: Final = 20
-_CURSOR: Final = re.compile(r"(\d{1,20})-([\w.-]{1,80})")
+_CURSOR: Final = re.compile(r"(\d{1,18})-([\w.-]{1,80})")
 
 
 async def decisions(visit: Visit) -> Response:

@@ -33,6 +33,7 @@ _WAIT_S: Final = 2.0
 _RELEASE_EVERY_S: Final = 15.0
 _NEARLY_NOTHING: Final = 20  # a twentieth
 _MOST_KNOWN: Final = 50_000
+_MOST_HELD: Final = 100_000 * _NANO  # by one request: what it says it may cost can be any number, a column cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ class Budgets:
     async def reserve(self, caller: Caller, request_id: str, nano_usd: int) -> None:
         """Hold an amount on every budget of a caller, or on none. Raises `Short` or `StoreAway`."""
         self._loop = asyncio.get_running_loop()
+        nano_usd = min(nano_usd, _MOST_HELD)
         over = {}
         for budget in caller.budgets:
             span = self.span(budget)
@@ -266,8 +268,9 @@ class Budgets:
                 task.add_done_callback(functools.partial(self._opened, span.name))
         reading = {span.name: self._openings[span.name] for _, span in wanted}
         try:
-            return {name: await asyncio.shield(task) for name, task in reading.items()}
-        except SQLAlchemyError as error:
+            async with asyncio.timeout(_WAIT_S):
+                return {name: await asyncio.shield(task) for name, task in reading.items()}
+        except (SQLAlchemyError, TimeoutError) as error:
             raise StoreAway(type(error).__name__) from error
 
     def _opened(self, name: str, _done: asyncio.Task[Use]) -> None:

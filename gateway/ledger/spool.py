@@ -156,11 +156,12 @@ class Spool:
                 _remove(own)
 
     def _made(self) -> _File:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._folder / f"{secrets.token_hex(8)}{_SUFFIX}"
         lock = _lock_of(path)
         lock.acquire(timeout=0)
-        return _File(path, path.open("w+b"), lock)
+        # It names callers, and lies where the operator may not have thought of who reads along.
+        return _File(path, os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b"), lock)
 
 
 def _lock_of(path: Path) -> FileLock:

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
@@ -120,7 +120,7 @@ class Ledger:
     def ask(self, question: Question) -> asyncio.Future[Answer]:
         """What a budget or a rate says; `LedgerAway` when the database does not. Committed when it is answered."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if self._away:
+        if self._away or self._queue.qsize() >= _MAX_WAITING:
             answered.set_exception(LedgerAway("the ledger's database is away"))
         else:
             self._queue.put(_Asked(question, answered))
@@ -150,9 +150,8 @@ class Ledger:
             self._queue.put(_Row(None, rows, audit))
 
     def note(self, audit: Record) -> None:
-        """Hand over an audit record that belongs to no request. From any thread; nobody waits for it."""
-        self._handed += 1
-        self._queue.put(_Row(None, (), audit))
+        """Hand over an audit record that belongs to no request. From any thread; a full queue leaves it out."""
+        self.add((), audit)
 
     def forget(self, subjects: Collection[str]) -> None:
         """These callers were erased: nothing of them is used again."""
@@ -215,25 +214,26 @@ class Ledger:
 
     def _turn(self, taken: _Taken) -> None:
         """Write what was taken, or keep it; and go on with what was kept before."""
+        asked = [one for one in taken.asked if not one.answered.done()]  # who has left holds nothing
         if not self._backlog:
             batch = _batch(taken.rows)
-            answers = self._commit(batch, [asked.question for asked in taken.asked])
+            answers = self._commit(batch, [one.question for one in asked])
             if answers is not None:
                 self._written += batch.rows
                 _tell([row.written for row in taken.rows], None)
-                _answer(taken.asked, answers)
+                _answer(asked, answers)
                 return
             self._keep(batch, taken.rows)
-            _tell([asked.answered for asked in taken.asked], LedgerAway("the ledger's database is away"))
+            _tell([one.answered for one in asked], LedgerAway("the ledger's database is away"))
             return
         if taken.rows:
             self._keep(_batch(taken.rows), taken.rows)
         self._catch_up()
-        answers = None if self._away or not taken.asked else self._commit(Batch(), [a.question for a in taken.asked])
+        answers = None if self._away or not asked else self._commit(Batch(), [one.question for one in asked])
         if answers is not None:
-            _answer(taken.asked, answers)
+            _answer(asked, answers)
         else:
-            _tell([asked.answered for asked in taken.asked], LedgerAway("the ledger's database is away"))
+            _tell([one.answered for one in asked], LedgerAway("the ledger's database is away"))
 
     def _take(self) -> _Taken:
         """All that is waiting; at least one thing, unless something kept before can be written meanwhile."""
@@ -277,7 +277,7 @@ class Ledger:
             return
         first = self._backlog[0]
         if isinstance(first, Batch):
-            if self._commit(first, ()) is not None:
+            if self._write_kept(first):
                 self._backlog.popleft()
                 self._written += first.rows
             return
@@ -290,12 +290,27 @@ class Ledger:
             self._written += first.rows
             self._spooled -= first.rows
             return
-        if self._commit(batch, ()) is not None:
+        if self._write_kept(batch):
             self._backlog.popleft()
             self._written += first.rows
             self._spooled -= first.rows
             if self._spool is not None:
                 self._spool.done(first)
+
+    def _write_kept(self, batch: Batch) -> bool:
+        """Whether the database has it. One entry that cannot be written, ever, does not keep the others from it."""
+        if self._commit(batch, ()) is not None:
+            return True
+        if self._away:
+            return False
+        for one in _by_request(batch):
+            if self._commit(one, ()) is None:
+                if self._away:
+                    return False  # all of it again later: what is written twice is booked once
+                _log.error(
+                    "an entry cannot be written and is left out: %s", [entry.request_id for entry in one.entries]
+                )
+        return True
 
     def _look_for_dead(self) -> None:
         """Take on what processes that died have left."""
@@ -338,6 +353,10 @@ class Ledger:
             self._next_try = time.monotonic() + _RETRY_S
             self._on_failure(error)
             return None
+        except Exception as error:  # what was given cannot be written: no reason to end the thread that writes all else
+            self._away = False
+            self._on_failure(error)
+            return None
         self._away = False
         if records:
             self._chain.committed()
@@ -355,6 +374,25 @@ def _batch(rows: Sequence[_Row], *, repeated: bool = False) -> Batch:
         len(rows),
         repeated,
     )
+
+
+def _by_request(batch: Batch) -> Iterator[Batch]:
+    """The same, a request at a time; what may have been written before is not written twice."""
+    ids = dict.fromkeys(
+        [
+            *(entry.request_id for entry in batch.entries),
+            *(call.request_id for call in batch.attempts),
+            *(record.request_id for record in batch.audit),
+        ]
+    )
+    for one in ids:
+        yield Batch(
+            [entry for entry in batch.entries if entry.request_id == one],
+            [call for call in batch.attempts if call.request_id == one],
+            [record for record in batch.audit if record.request_id == one],
+            [settled for settled in batch.settled if settled[0] == one],
+            repeated=True,
+        )
 
 
 def _new_records(connection: Connection, batch: Batch) -> Sequence[Record]:

@@ -8,6 +8,7 @@ is left. Callers without a budget never come here.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,13 +18,13 @@ from zoneinfo import ZoneInfo
 from gateway.errors import BudgetExceeded, BudgetUnavailable, CauceError
 from gateway.ledger.budgets import Budgets, Short, StoreAway
 from gateway.ledger.prices import PriceBook
-from gateway.policy.decide import rung_models
 from gateway.types import Decision, Exchange, Inbound, Model, Signals, Skipped, Usage
 
 Again = Callable[[Signals], Decision]
 _NO_PRICE: Final = "its price is not known, and a hard budget cannot hold it: add it to the prices file"
 _RETRY_S: Final = 5.0
 _ASKING: Final = frozenset({"samples", "judge"})
+_MOST_TOKENS: Final = 1_000_000_000  # that count: more than any model writes
 
 
 class Purse:
@@ -55,6 +56,8 @@ class Purse:
         costs = self._costs(inbound, signals, decision)
         if hard and any(cost is None for cost in costs.values()):
             decision = without(decision, {model for model, cost in costs.items() if cost is None}, _NO_PRICE)
+        if hard:
+            decision = exchange.decision = self._priced(decision)
         try:
             return signals, await self._held(inbound, decision, costs, exchange)
         except Short as error:
@@ -76,7 +79,7 @@ class Purse:
             self._refused(short.budget.scope)
             cheap = {model for model, cost in costs.items() if cost is not None and cost <= short.left}
             try:
-                affordable = without(decision, costs.keys() - cheap, _spent(short))
+                affordable = self._priced(without(decision, costs.keys() - cheap, _spent(short)))
                 if affordable.ladder and any(costs[model] for model in affordable.ladder):
                     return poorer, await self._held(inbound, affordable, costs, exchange)
             except (Short, StoreAway):
@@ -92,35 +95,55 @@ class Purse:
         self, inbound: Inbound, decision: Decision, costs: Mapping[str, int | None], exchange: Exchange
     ) -> Decision:
         """Hold the worst case: a route with checks may pay for every rung, one without for the dearest alone."""
-        known = [costs[model] or 0 for model in decision.ladder]
-        worst = sum(known) + self._opinions(decision) if decision.route.checks else max(known, default=0)
+        known = [self._hedged(number, decision, costs) for number in range(len(decision.ladder))]
+        if decision.route.checks:
+            worst = sum(known) + (self._opinions(decision) or 0)
+        else:
+            worst = max((*known, *(costs[model] or 0 for model in decision.reserve)), default=0)
         if worst or any(costs[model] is None for model in decision.ladder):
-            await self._budgets.reserve(inbound.caller, inbound.request_id, worst)
-            exchange.reserved_nano_usd = worst
+            exchange.reserved_nano_usd = worst  # before it is: a client that leaves meanwhile gives it back
+            try:
+                await self._budgets.reserve(inbound.caller, inbound.request_id, worst)
+            except (Short, StoreAway):
+                exchange.reserved_nano_usd = None
+                raise
         exchange.decision = decision
         return decision
+
+    def _priced(self, decision: Decision) -> Decision:
+        """The decision without checks that ask a model without a price: nothing can be held for them."""
+        return _unasked(decision) if self._opinions(decision) is None else decision
+
+    def _hedged(self, number: int, decision: Decision, costs: Mapping[str, int | None]) -> int:
+        """The worst case of a rung, with that of the second call that may race it."""
+        name, *above = decision.ladder[number:]
+        second = {"replica": name, "rung": above[0] if above else ""}.get(self._models[name].hedge, "")
+        return (costs[name] or 0) + (costs.get(second) or 0)
 
     def _costs(self, inbound: Inbound, signals: Signals, decision: Decision) -> dict[str, int | None]:
         """The worst case of each rung: 0 for machine time, nothing where the price is not known."""
         completion = completion_tokens(inbound, self._default)
         now_ns = time.time_ns()
         costs: dict[str, int | None] = {}
-        for name in decision.ladder:
+        for name in (*decision.ladder, *decision.reserve):
             model = self._models[name]
             most = completion if model.kind != "embedding" else 0
             costs[name] = self._prices.estimate(model, Usage(signals.prompt_tokens, most), now_ns)
         return costs
 
-    def _opinions(self, decision: Decision) -> int:
-        """What checks that ask models may cost at most: the route's bound for them, at the dearest price among them."""
+    def _opinions(self, decision: Decision) -> int | None:
+        """What checks that ask models may cost at most: the route's bound for them, at the dearest price among them.
+
+        Nothing where one of the prices is not known.
+        """
         route = decision.route
         asked = [check for check in route.checks if check.name in _ASKING]
         if not asked or len(decision.ladder) < 2:
             return 0
-        models = [self._models[name] for name in decision.ladder]
-        models += [model for check in asked for model in rung_models(check.model, self._models)]
+        models = [self._models[name] for name in (*decision.ladder, *itertools.chain.from_iterable(decision.asked))]
         usage, now_ns = Usage(0, route.verify_budget.tokens), time.time_ns()
-        return max(self._prices.estimate(model, usage, now_ns) or 0 for model in models)
+        costs = [cost for model in models if (cost := self._prices.estimate(model, usage, now_ns)) is not None]
+        return max(costs, default=0) if len(costs) == len(models) else None
 
     def _exceeded(self, short: Short) -> BudgetExceeded:
         budget, span = short.budget, short.span
@@ -136,10 +159,10 @@ class Purse:
 def completion_tokens(inbound: Inbound, default: int) -> int:
     """The most that an answer may have, by the request's own bounds; else what the operator supposes."""
     body = inbound.body
-    stated = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    most = next((value for value in stated if isinstance(value, int) and value > 0), default)
+    stated = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]  # servers differ in whom they heed
+    most = max((value for value in stated if isinstance(value, int) and value > 0), default=default)
     answers = body.get("n")
-    return most * answers if isinstance(answers, int) and answers > 1 else most
+    return min(_MOST_TOKENS, most * answers if isinstance(answers, int) and answers > 1 else most)
 
 
 def without(decision: Decision, models: set[str], reason: str) -> Decision:
@@ -147,8 +170,9 @@ def without(decision: Decision, models: set[str], reason: str) -> Decision:
     if not models:
         return decision
     ladder = tuple(model for model in decision.ladder if model not in models)
+    reserve = tuple(model for model in decision.reserve if model not in models)
     skipped = (*decision.skipped, *(Skipped(model, reason) for model in decision.ladder if model in models))
-    return replace(decision, ladder=ladder, skipped=skipped)
+    return replace(decision, ladder=ladder, reserve=reserve, skipped=skipped)
 
 
 def _unasked(decision: Decision) -> Decision:

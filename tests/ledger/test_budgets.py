@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
 from gateway.ledger.book import Use
-from gateway.ledger.budgets import Short, read_uses, span_at, spent_in
+from gateway.ledger.budgets import Short, StoreAway, read_uses, span_at, spent_in
 from gateway.ledger.limits import read_limits, set_limits
 from gateway.ledger.tables import reservations
 from tests.ledger.paying import CENT, Clock, a_budget, paying, under
@@ -101,6 +102,38 @@ def test_a_reservation_of_a_process_that_died_is_released_after_its_time(ledger_
     asyncio.run(run())
     with ledger_engine.connect() as connection:
         assert connection.execute(select(reservations)).all() == []
+
+
+def test_a_claim_that_no_ledger_can_hold_ends_no_other(ledger_engine: Engine) -> None:
+    async def run() -> Use:
+        async with paying(ledger_engine) as shop:
+            caller = under(a_budget(10 * CENT, hard=False))
+            with contextlib.suppress(StoreAway):
+                await shop.budgets.reserve(caller, "req_1", 1 << 70)
+            assert await shop.pay(caller, "req_2", CENT, CENT)
+            return read_uses(ledger_engine, ["team:billing/month/2026-11"])["team:billing/month/2026-11"]
+
+    assert asyncio.run(run()).spent == CENT
+
+
+def test_who_left_before_a_claim_was_decided_holds_nothing(ledger_engine: Engine) -> None:
+    async def run() -> Use:
+        async with paying(ledger_engine) as shop:
+            caller = under(a_budget(10 * CENT))
+            assert await shop.pay(caller, "req_1", CENT, CENT)  # the period has begun
+            with shop.ledger.engine.begin() as busy:
+                busy.execute(select(reservations))
+                busy.exec_driver_sql("UPDATE budget_use SET spent_nano_usd = spent_nano_usd")  # the writer waits
+                first = asyncio.create_task(shop.budgets.reserve(caller, "req_2", CENT))
+                await asyncio.sleep(0.05)  # it is being written: too late for this one
+                gone = asyncio.create_task(shop.budgets.reserve(caller, "req_3", 5 * CENT))
+                await asyncio.sleep(0.01)
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
+            await first
+            return read_uses(ledger_engine, ["team:billing/month/2026-11"])["team:billing/month/2026-11"]
+
+    assert asyncio.run(run()).reserved == CENT
 
 
 def test_settling_twice_counts_once(ledger_engine: Engine) -> None:

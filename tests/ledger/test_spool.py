@@ -41,6 +41,14 @@ def test_a_file_of_a_process_that_died_is_found_without_its_half_line(tmp_path: 
     assert list(tmp_path.glob("*.jsonl")) == []
 
 
+def test_nobody_else_on_the_machine_reads_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=1_000_000)
+    spool.append(BATCH)
+    (file,) = (tmp_path / "spool").glob("*.jsonl")
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    spool.close()
+
+
 def test_a_full_spool_takes_no_more(tmp_path: Path) -> None:
     spool = Spool(tmp_path, max_bytes=10)
     with pytest.raises(SpoolFull):
@@ -73,4 +81,26 @@ def test_what_a_process_kept_while_the_database_was_locked_the_next_one_writes_o
         assert connection.execute(select(audit.c.request_id).where(audit.c.event == REQUEST)).scalars().all() == [
             "req_1"
         ]
+    engine.dispose()
+
+
+def test_an_entry_that_cannot_be_written_keeps_no_other_from_the_ledger(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/ledger.db")
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        ledger = Ledger(engine, on_failure=failures.append, spool=Spool(tmp_path / "spool", max_bytes=1_000_000))
+        impossible = an_attempt_entry("req_2", cost_nano_usd=1 << 70)
+        handed = [ledger.append(an_entry(f"req_{n}"), [impossible] if n == 2 else []) for n in range(4)]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*handed, return_exceptions=True)
+            await ledger.append(an_entry("req_after"), [])
+        await asyncio.to_thread(ledger.close)
+        assert ledger.waiting == 0
+
+    asyncio.run(run())
+    assert failures
+    with engine.connect() as connection:
+        written = set(connection.execute(select(entries.c.request_id)).scalars())
+    assert written == {"req_0", "req_1", "req_3", "req_after"}
     engine.dispose()
