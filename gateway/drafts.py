@@ -1,7 +1,8 @@
 """What the next rung is shown of an answer that was turned down, where the route says `draft: true`.
 
-The draft goes out in the same release as the request, under the same label: it was made of nothing else. A rung that is
-sent placeholders in the text's place is shown none: they were made before there was a draft.
+The draft goes out in the same release as the request, under the same label, so one that is of a higher class than the
+request is shown to nobody: a model may know more than it was told. A rung that is sent placeholders in the text's place
+is shown none either: they were made before there was a draft.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _NOTE: Final = {
 
 
 def with_draft(question: Question, answer: Answer, verdict: Verdict) -> Question:
-    """The question with the draft behind it; as it is when there is no text, or a tool was called."""
+    """The question with the draft behind it; as it is when that has no text, calls a tool, or may not be shown."""
     messages = question.inbound.body.get("messages")
     text = answer.text.strip()
-    if not text or answer.tool_calls or not isinstance(messages, list):
+    if not text or answer.tool_calls or not isinstance(messages, list) or question.says_more(text):
         return question
     note = _NOTE["es" if question.signals.language in {"es", "ca", "gl", "eu"} else "en"].format(check=verdict.check)
     turns = [{"role": "assistant", "content": text[:_MOST_CHARS]}, {"role": "user", "content": note}]

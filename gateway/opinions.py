@@ -79,6 +79,8 @@ class Opinions:
             if check.name not in ASKING:
                 continue
             whom = self._whom(check, number, attempt, decision)
+            if check.name == "judge" and whom and whom.zone > attempt.model.zone and question.says_more(answer.text):
+                whom = None  # the model that answered has said more than it was told: that is for no one farther away
             came, reason = await self._one(check, whom, answer, question, decision, exchange, purse)
             attempt.opinions = (*attempt.opinions, (check.name, came))
             if came is Came.TURNED_DOWN:

@@ -7,6 +7,7 @@ also after a crash.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ from gateway.stages.reserve import Purse
 from gateway.stages.verify import Question
 from gateway.types import (
     CacheState,
+    DataClass,
     Decision,
     Exchange,
     Inbound,
     Masked,
     Model,
     Outcome,
+    Part,
     Signals,
 )
 from gateway.upstreams.base import Upstream
@@ -133,7 +136,8 @@ class Pipeline:
             inbound, decision = self._mask(inbound, signals, decision, policy, exchange)
         if not decision.ladder:
             raise nothing_allowed(decision)
-        question = Question(inbound, signals, self._language, self._checker)
+        scan = partial(self._class_of, inbound, unread=unread_of(policy))
+        question = Question(inbound, signals, self._language, self._checker, scan)
         asked = Asked(question, decision, exchange)
         if inbound.stream:
             opened = await self._climb.streamed(asked)
@@ -190,6 +194,11 @@ class Pipeline:
         exchange.classify_seconds = time.perf_counter() - started
         exchange.signals = signals
         return signals, policy
+
+    def _class_of(self, inbound: Inbound, text: str, *, unread: Unread) -> DataClass:
+        """The class of what a model said. Never raises."""
+        said = dataclasses.replace(inbound, parts=(Part("assistant", text),), opaque=())
+        return self._classifier.detect(said, self._language(text), unread).data
 
     async def _replay(self, kept: Kept, exchange: Exchange) -> Whole:
         exchange.outcome, exchange.status = Outcome.CACHED, 200

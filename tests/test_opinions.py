@@ -140,6 +140,31 @@ def test_the_judge_of_data_that_may_not_leave_stays_inside_too() -> None:
     assert exchange.attempts[0].opinions == (("judge", "no_model"),)
 
 
+@pytest.mark.parametrize(("said", "came"), [("El DNI de Ana es 12345678Z.", "no_model"), (SHOP, "passed")])
+def test_no_judge_farther_away_sees_an_answer_that_says_more_than_the_request(said: str, came: str) -> None:
+    judge = FakeUpstream(dataclasses.replace(JUDGE, zone=Zone.WORLD), ["8"])
+    exchange = House(JUDGED, FakeUpstream(SMALL, [said]), FakeUpstream(LARGE), judge).ask()
+    assert exchange.attempts[0].opinions == (("judge", came),)
+    assert bool(judge.seen) == (came == "passed")
+
+
+def test_a_judge_as_near_as_who_answered_sees_all_of_it() -> None:
+    exchange = house(JUDGED, small=["El DNI de Ana es 12345678Z."]).ask()
+    assert exchange.attempts[0].opinions == (("judge", "passed"),)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("said", "shown"), [("The DNI of Ana is 12345678Z.", False), ("The shop opens at nine.", True)]
+)
+def test_a_draft_that_says_more_than_the_request_is_shown_to_nobody(said: str, shown: bool, stream: bool) -> None:
+    large = FakeUpstream(LARGE, ["A las diez."])
+    shop = House("verify: [json], draft: true, mode: buffered", FakeUpstream(SMALL, [said]), large)
+    exchange = shop.ask(stream=stream, response_format={"type": "json_object"})
+    assert calls(exchange) == [("small", ""), ("large", "")]
+    assert (said in str(large.seen[0].value.body)) == shown
+
+
 def test_nobody_is_asked_about_the_last_rung_or_an_answer_that_was_turned_down() -> None:
     judge = FakeUpstream(JUDGE)
     exchange = House(JUDGED, FakeUpstream(SMALL, [" "]), FakeUpstream(LARGE, ["A las diez"]), judge).ask()
