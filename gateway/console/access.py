@@ -26,6 +26,7 @@ from gateway.types import ANONYMOUS, Caller
 COOKIE: Final = "cauce_console"
 PATH: Final = "/console"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_PROXIED: Final = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
 _MOST_FAILURES: Final = 5
 _WAIT_S: Final = 60.0
 _MOST_ADDRESSES: Final = 4096
@@ -119,15 +120,26 @@ class Doorkeeper:
 
 
 def is_ours(request: Request, *, loopback_only: bool) -> bool:
-    """Whether a request was made by our own page, or by hand, and under a name that is ours."""
-    if loopback_only and (request.url.hostname or "") not in _LOOPBACK:
+    """Whether a request was made by our own page, or by hand, and under a name that is ours.
+
+    `loopback_only`: nobody needs to sign in. What came through a proxy is of another machine then, whatever its name.
+    """
+    if loopback_only and not (_named(request) in _LOOPBACK and _PROXIED.isdisjoint(request.headers.keys())):
         return False
     if request.method in {"GET", "HEAD"}:
         return True
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site in {"same-origin", "none"}
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host", "")
+
+
+def _named(request: Request) -> str:
+    """The name that a request came under, by its own word: `request.url` has the server's where that is no name."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def repeats(form: Mapping[str, str], csrf: str) -> bool:

@@ -28,7 +28,7 @@ from gateway.console.apart import TooLong
 from gateway.console.backend import Backend
 from gateway.console.figures import Figures
 from gateway.console.words import Language, words
-from gateway.errors import CauceError
+from gateway.errors import BadRequest, CauceError
 from gateway.wire.body import ClientGone, content_length, read_body
 from gateway.wire.language import named_language
 
@@ -39,6 +39,7 @@ _LANGUAGE_COOKIE: Final = "cauce_language"
 _YEAR_S: Final = 31_536_000
 _MAX_FORM_BYTES: Final = 2_000_000
 _FORM_TIMEOUT_S: Final = 15.0
+_MOST_FIELDS: Final = 100
 _READERS: Final = 3  # queries at once: the ledger's own thread must get its turn
 _HEADERS: Final = {
     "content-security-policy": (
@@ -232,7 +233,10 @@ async def _form(request: Request) -> dict[str, str]:
         max_bytes=_MAX_FORM_BYTES,
         timeout_s=_FORM_TIMEOUT_S,
     )
-    found = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    try:
+        found = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise BadRequest(f"a form of this page has fewer than {_MOST_FIELDS} fields") from None
     return {name: values[-1].replace("\r\n", "\n") for name, values in found.items()}
 
 

@@ -48,8 +48,10 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     # what goes wrong
     "foreign": ("Not from here", "No viene de aquí"),
     "foreign_do": (
-        "This was sent by another site, or under another name than localhost. Open the console by its own address.",
-        "Lo envió otro sitio, o bajo un nombre que no es localhost. Abra la consola por su propia dirección.",
+        "This was sent by another site; or, while no key is set up, through a proxy or under another name than localhost. "
+        "Open the console by its own address, or make a key for it (cauce keys create --role admin).",
+        "Lo envió otro sitio; o bien, sin ninguna clave creada, pasó por un proxy o bajo un nombre que no es localhost. "
+        "Abra la consola por su propia dirección, o cree una clave para ella (cauce keys create --role admin).",
     ),
     "stale": ("The form is too old", "El formulario ha caducado"),
     "stale_do": (

@@ -160,6 +160,22 @@ def test_an_open_console_answers_to_this_machines_names_alone(opened: Running) -
     assert person.see("/keys", host=f"localhost:{opened.port}").status_code == 200
 
 
+@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"])
+def test_an_open_console_answers_nobody_who_comes_through_a_proxy(opened: Running, keyed: Keyed, header: str) -> None:
+    assert Person(opened).see("/keys", **{header: "203.0.113.7"}).status_code == 403
+    assert keyed.person(keyed.viewer).see("/keys", **{header: "203.0.113.7"}).status_code == 200
+
+
+def test_what_is_no_address_no_number_and_no_form_is_no_fault_of_ours(opened: Running) -> None:
+    person = Person(opened)
+    assert person.see("/keys", host="[").status_code == 403
+    assert person.see("/keys", host="evil.example:").status_code == 403
+    assert person.send("/playground", headers={"origin": "http://["}, query="hello").status_code == 403
+    many = {"csrf": person.csrf("/playground"), **{f"field_{n}": "x" for n in range(200)}}
+    assert person.client.post("/playground", data=many).status_code == 400
+    assert person.see("/decisions?before=99999999999999999999-req_1").status_code == 200
+
+
 def test_every_page_is_kept_from_frames_caches_and_foreign_content(opened: Running) -> None:
     for path in ("", "/nothing", "/sign-in"):
         headers = Person(opened).see(path).headers
