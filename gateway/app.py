@@ -376,6 +376,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     keys = KeyRing(engine, always=not is_loopback(settings.host))
     refuse_open_doors(settings, keys)
     prices = price_book(settings, catalogue)
+    prices.look_up(catalogue.values(), time.time_ns())
     breakers = breakers_of(callable_ones)
     health = CloudHealth((m.id for m in catalogue.values() if m.zone is not Zone.PREMISES), breakers)
     ledger = Ledger(

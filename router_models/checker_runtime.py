@@ -68,9 +68,9 @@ def _overlaps(question: str, answer: str, asked: Ids, given: Ids, cosine: float)
 
 
 class AnswerChecker:
-    """The trained model. Never raises for a text."""
+    """The trained model, from its bytes or its path (of which no copy stays in memory). Never raises for a text."""
 
-    def __init__(self, net: bytes, encoder: Encoder) -> None:
+    def __init__(self, net: bytes | str, encoder: Encoder) -> None:
         import onnxruntime  # noqa: PLC0415 - only a gateway whose policy lists the check pays for it
 
         options = onnxruntime.SessionOptions()
@@ -84,7 +84,7 @@ class AnswerChecker:
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> AnswerChecker:
         """Read the artefact that `router_models.train.checker` wrote into `folder` (checked by the caller)."""
-        return cls((folder / FILES[0]).read_bytes(), encoder)
+        return cls(str(folder / FILES[0]), encoder)
 
     def chance(self, question: str, answer: str) -> float:
         """P(acceptable), 0 to 1."""

@@ -220,10 +220,10 @@ class Reading:
 
 
 class PrivacyModel:
-    """The trained model. One thread; `read` keeps the vectors of the words that it has met (bounded)."""
+    """The trained model (`net`: its bytes, or its path, of which no copy stays in memory). One thread; `read` keeps the vectors of the words that it has met (bounded)."""
 
     def __init__(
-        self, tables: Tables, net: bytes, names: dict[str, int], encoder: Encoder, common: Iterable[str] = ()
+        self, tables: Tables, net: bytes | str, names: dict[str, int], encoder: Encoder, common: Iterable[str] = ()
     ) -> None:
         import onnxruntime  # noqa: PLC0415 - only the process that scans pays for the import
 
@@ -259,7 +259,7 @@ class PrivacyModel:
         )
         return cls(
             tables,
-            (folder / "privacy.onnx").read_bytes(),
+            str(folder / "privacy.onnx"),
             read_names(folder / "privacy-names.txt"),
             encoder,
             card["common"],

@@ -131,7 +131,7 @@ class Reader:
 class RouterModel:
     """The trained model. `read` takes a fraction of a millisecond and never raises for a text."""
 
-    def __init__(self, net: bytes, reader: Reader, *, doubtful: float) -> None:
+    def __init__(self, net: bytes | str, reader: Reader, *, doubtful: float) -> None:
         import onnxruntime  # noqa: PLC0415 - only the process that scores pays for the import
 
         options = onnxruntime.SessionOptions()
@@ -147,7 +147,7 @@ class RouterModel:
     def load(cls, folder: Path, encoder: Encoder) -> RouterModel:
         """Read the artefacts that `router_models.train.router` wrote into `folder` (checked by the caller)."""
         card = json.loads((folder / "router.json").read_text(encoding="utf-8"))
-        return cls((folder / "router.onnx").read_bytes(), Reader(encoder), doubtful=float(card["doubtful"]))
+        return cls(str(folder / "router.onnx"), Reader(encoder), doubtful=float(card["doubtful"]))
 
     def read(self, text: str) -> Scores:
         """Score a text."""

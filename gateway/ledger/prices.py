@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -120,17 +120,26 @@ class PriceBook:
             return max(own, key=lambda price: price.valid_from).in_usd(day)
         return seed_price(model.model, model.provider, model.base_url, day)
 
+    def look_up(self, models: Iterable[Model], at_ns: int) -> None:
+        """Find the day's prices of these models now: the seed takes half a second, which no request should wait for."""
+        for model in models:
+            if not self.by_time(model):
+                self._of_day(model, at_ns)
+
     def _priced(self, model: Model, usage: Usage, at_ns: int) -> Charge:
+        price = self._of_day(model, at_ns)
+        if price is None:
+            return UNKNOWN
+        return Charge(price.cost(usage), price.source, price.valid_from.isoformat())
+
+    def _of_day(self, model: Model, at_ns: int) -> Price | None:
         day_number = at_ns // 86_400_000_000_000
         key = (model.id, day_number)
         if key not in self._today:
             if len(self._today) > 4096:
                 self._today.clear()
             self._today[key] = self.price(model, dt.date.fromordinal(719_163 + day_number))
-        price = self._today[key]
-        if price is None:
-            return UNKNOWN
-        return Charge(price.cost(usage), price.source, price.valid_from.isoformat())
+        return self._today[key]
 
 
 def _longer(usage: Usage, factor: Decimal) -> Usage:
