@@ -33,6 +33,8 @@ from gateway.types import Model
 from gateway.wire.protocol import BoundedProtocol
 
 _START_S = 60  # a worker loads its models before it answers
+# Python's 700 would look several times a request, and find nothing: requests leave few cycles behind.
+_COLLECT_AFTER = (20_000, 10, 10)
 _log = logging.getLogger("cauce")
 
 
@@ -102,6 +104,7 @@ def _settle_memory() -> None:
     needed to build it goes back to the system (glibc keeps it otherwise, about 10 MB)."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -105,11 +105,10 @@ def _asked(parts: Sequence[Part]) -> list[str]:
 def _says_little(text: str) -> bool:
     """Whether the router can know little of a text: hardly a letter, another alphabet, bytes, or most of it unread."""
     head = text[:_GLANCE]
-    letters = [char for char in head if char.isalpha()]
-    if len(letters) < _LEAST_LETTERS or len(text) > _MOSTLY_UNREAD:
+    letters = sum(map(str.isalpha, head))
+    if letters < _LEAST_LETTERS or len(text) > _MOSTLY_UNREAD:
         return True
-    if not head.isascii() and 2 * sum(char >= _END_OF_LATIN for char in letters) > len(letters):
+    if not head.isascii() and 2 * sum(char >= _END_OF_LATIN and char.isalpha() for char in head) > letters:
         return True
-    if head.isprintable():
-        return False
-    return 20 * sum(not char.isprintable() and not char.isspace() for char in head) > len(head)
+    seen = "".join(head.split())
+    return not seen.isprintable() and 20 * sum(not char.isprintable() for char in seen) > len(head)
