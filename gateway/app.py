@@ -64,6 +64,7 @@ from gateway.upstreams.base import Embedder, Upstream
 from gateway.upstreams.breaker import Circuit
 from gateway.upstreams.fleet import Breakers, breakers_of, guarded, guarded_embedder
 from gateway.upstreams.health import CloudHealth, state_of
+from gateway.upstreams.openings import Openings
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.static import default_embedding
 from gateway.watch import Watch
@@ -208,6 +209,7 @@ class Parts:
     budgets: Budgets
     rates: Rates
     watch: Watch
+    openings: Openings | None
 
 
 class Gateway:
@@ -246,6 +248,8 @@ class Gateway:
     async def start(self) -> None:
         """Ask each upstream whether it is there, which also starts the embedded one; follow keys and policy."""
         self._keeper = asyncio.create_task(self._keep())
+        if self.parts.openings is not None:
+            self.parts.openings.start()
         self.parts.watch.start()
 
     async def stop(self) -> None:
@@ -255,6 +259,8 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         await self.parts.watch.aclose()
+        if self.parts.openings is not None:
+            await self.parts.openings.aclose()
         await self.parts.shadows.aclose()
         await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
         await self.parts.rates.aclose()
@@ -451,6 +457,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
             metrics=metrics,
             check_s=settings.telemetry.audit_check_hours * 3600,
         ),
+        Openings(connect(settings.shared), breakers, catalogue) if settings.shared else None,
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(

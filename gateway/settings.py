@@ -205,7 +205,9 @@ class Settings(_Frozen):
     grid: str | None = Field(None, description="file of dated grid mixes, g CO2e a kWh by country, over ecologits' own")
     ledger: str = Field("sqlite:///cauce.db", description="sqlite:///FILE or postgresql://...")
     shared: str | None = Field(
-        None, description="redis://... when gateways share budgets and rates; none: they do it in the ledger's database"
+        None,
+        description="redis://... when gateways share budgets, rates and opened circuits; "
+        "none: budgets and rates in the ledger's database, circuits each its own",
     )
     baseline: str | None = Field(None, description="the model that savings are measured against; none: the first llm")
     baseline_tokens_low: float = Field(

@@ -220,7 +220,10 @@ class Reading:
 
 
 class PrivacyModel:
-    """The trained model (`net`: its bytes, or its path, of which no copy stays in memory). One thread; `read` keeps the vectors of the words that it has met (bounded)."""
+    """The trained model (`net`: its bytes, or its path, of which no copy stays in memory).
+
+    One thread; `read` keeps the vectors of the words that it has met (bounded).
+    """
 
     def __init__(
         self, tables: Tables, net: bytes | str, names: dict[str, int], encoder: Encoder, common: Iterable[str] = ()

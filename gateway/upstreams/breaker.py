@@ -28,7 +28,7 @@ class Breaker:
     opens it from elsewhere: what gateways that share their state need, whatever carries the news.
     """
 
-    __slots__ = ("_clock", "_failed", "_failures", "_on_open", "_probing", "_rest_s", "_until", "opened")
+    __slots__ = ("_clock", "_failed", "_failures", "_probing", "_rest_s", "_until", "on_open", "opened")
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Breaker:
         self._failures = failures
         self._rest_s = rest_s
         self._clock = clock
-        self._on_open = on_open
+        self.on_open = on_open
         self._failed = 0
         self._until: float | None = None  # nothing: closed
         self._probing = False
@@ -87,8 +87,8 @@ class Breaker:
         self._failed += 1
         if probe or 0 < self._failures <= self._failed:
             self.open()
-            if self._on_open is not None:
-                self._on_open()
+            if self.on_open is not None:
+                self.on_open()
 
     def open(self) -> None:
         """Leave the upstream alone from now on, for its rest."""

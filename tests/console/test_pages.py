@@ -53,6 +53,7 @@ def test_every_word_that_a_page_uses_is_there_and_none_is_left_over() -> None:
         "period_",
         "by_",
         "cloud_",
+        "circuit_",
         "done_",
         "signal_",
         "event_",

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.console.words import WORDS
 from tests.entries import eventually, metric, rows
 from tests.faults.chance import EITHER, POLICY, Chancy, Seen, ask, chancy, config, storm
 from tests.running import Running, running
@@ -119,6 +120,19 @@ def test_a_link_that_comes_and_goes_loses_no_request_that_a_local_model_may_answ
 HELLO = {"model": "auto", "messages": [{"role": "user", "content": "Hola"}]}
 
 
+def said_in_the_console(gateway: Running) -> list[str]:
+    """Which of what the pages say of a cloud that is away stands there, in both languages."""
+    pages = {"cloud_down": "", "circuit_open": "/models"}
+    return [
+        word
+        for word, page in pages.items()
+        if all(
+            said in httpx.get(f"{gateway.url}/console{page}", headers={"accept-language": language}, timeout=30).text
+            for language, said in zip(("en", "es"), WORDS[word], strict=True)
+        )
+    ]
+
+
 def test_the_gateway_finds_a_cloud_that_is_back_without_a_restart(tmp_path: Path) -> None:
     policy = POLICY.replace("default: whole", "default: cloud")  # nothing local in it: the policy's local route serves
 
@@ -144,6 +158,7 @@ def test_the_gateway_finds_a_cloud_that_is_back_without_a_restart(tmp_path: Path
                 assert state["circuits"] | {"cauce-static-128": "closed"} == {
                     "first": "open", "second": "open", "sound": "closed", "cauce-static-128": "closed",
                 }  # fmt: skip
+                assert await asyncio.to_thread(said_in_the_console, gateway) == ["cloud_down", "circuit_open"]
                 for server in servers[:2]:
                     await server.open()
                 await asyncio.to_thread(soon, ("first", None))
