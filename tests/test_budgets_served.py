@@ -50,7 +50,7 @@ rules:
   - {name: falls, when: {caller: {team: falling}}, use: falling}
 default: cloud
 """
-LIMITS = {
+LIMITS: dict[str, Budget | Rate] = {
     "refused": Budget("team:refused", "month", 2 * CALL),
     "total": Budget("team:total", "total", CALL),
     "ruled": Budget("team:ruled", "day", CALL),

@@ -91,6 +91,9 @@ class Ledger:
         self._backlog: deque[Batch | Place] = deque()
         self._away = False
         self._handed = self._written = self._spooled = 0
+        self._rescued: set[str] = (
+            set()
+        )  # requests that are in the spool and still in the queue, or in a batch that hangs
         self._batch_since: float | None = None
         self._next_try = self._next_look = 0.0
         self._entries_sql = f"{insert_many(engine, entries)} RETURNING request_id"
@@ -120,7 +123,7 @@ class Ledger:
     def ask(self, question: Question) -> asyncio.Future[Answer]:
         """What a budget or a rate says; `LedgerAway` when the database does not. Committed when it is answered."""
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if self._away or self._queue.qsize() >= _MAX_WAITING:
+        if self._away or self.hangs or self._queue.qsize() >= _MAX_WAITING:
             answered.set_exception(LedgerAway("the ledger's database is away"))
         else:
             self._queue.put(_Asked(question, answered))
@@ -138,6 +141,7 @@ class Ledger:
         except OSError as error:
             self._on_failure(error)
             return False
+        self._rescued.add(entry.request_id)
         self._handed += 1
         self._spooled += 1
         self._backlog.append(place)
@@ -162,7 +166,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Entries handed over and not yet in the database."""
-        return self._handed - self._written
+        return self._handed - self._written - len(self._rescued)
 
     @property
     def spooled(self) -> int:
@@ -175,11 +179,15 @@ class Ledger:
         return self._spool.used if self._spool is not None else 0.0
 
     @property
+    def hangs(self) -> bool:
+        """Whether the database has not answered for too long: to wait for it would only hold replies up."""
+        since = self._batch_since
+        return since is not None and time.monotonic() - since > _SLOW_S
+
+    @property
     def state(self) -> str:
         """`ok`; `spooling`: the database is away, entries are safe on disk; `behind`: they wait in memory."""
-        since = self._batch_since
-        slow = since is not None and time.monotonic() - since > _SLOW_S
-        if not self._away and not slow:
+        if not self._away and not self.hangs:
             return "ok"
         return "spooling" if self._spooled and self._spooled == self.waiting else "behind"
 
@@ -218,6 +226,7 @@ class Ledger:
         if not self._backlog:
             batch = _batch(taken.rows)
             answers = self._commit(batch, [one.question for one in asked])
+            self._see_again(batch)
             if answers is not None:
                 self._written += batch.rows
                 _tell([row.written for row in taken.rows], None)
@@ -227,7 +236,9 @@ class Ledger:
             _tell([one.answered for one in asked], LedgerAway("the ledger's database is away"))
             return
         if taken.rows:
-            self._keep(_batch(taken.rows), taken.rows)
+            batch = _batch(taken.rows)
+            self._see_again(batch)
+            self._keep(batch, taken.rows)
         self._catch_up()
         answers = None if self._away or not asked else self._commit(Batch(), [one.question for one in asked])
         if answers is not None:
@@ -291,6 +302,7 @@ class Ledger:
             self._spooled -= first.rows
             return
         if self._write_kept(batch):
+            self._see_again(batch)
             self._backlog.popleft()
             self._written += first.rows
             self._spooled -= first.rows
@@ -311,6 +323,11 @@ class Ledger:
                     "an entry cannot be written and is left out: %s", [entry.request_id for entry in one.entries]
                 )
         return True
+
+    def _see_again(self, batch: Batch) -> None:
+        """What was rescued from the queue has come out of it: it is written a second time, and booked once."""
+        if self._rescued:
+            self._rescued.difference_update(entry.request_id for entry in batch.entries)
 
     def _look_for_dead(self) -> None:
         """Take on what processes that died have left."""

@@ -21,11 +21,17 @@ from gateway.telemetry.metrics import Metrics
 from gateway.types import Attempt, Exchange
 
 _log = logging.getLogger("cauce.request")
-_WAIT_S = 2.0  # how long a reply waits for its entry before it goes out without
+_WAIT_S = 2.0  # how long a reply waits for its entry before it is kept elsewhere
+_HANGING_S = 0.05  # the same, when the database is known to hang
 
 
 class Appends(Protocol):
     """What the recorder needs of a ledger."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its database has not answered for too long."""
+        ...
 
     def append(
         self, entry: Entry, rows: list[AttemptEntry], audit: Record | None, settled: int | None
@@ -84,7 +90,7 @@ class LedgerRecorder:
             self._settle(exchange.request_id, settled)
         written = self._ledger.append(entry, attempts, audit, settled)
         try:
-            async with asyncio.timeout(_WAIT_S):
+            async with asyncio.timeout(_HANGING_S if self._ledger.hangs else _WAIT_S):
                 await asyncio.shield(written)
         except TimeoutError:  # the database does not even say no
             self._metrics.ledger_failures.inc()

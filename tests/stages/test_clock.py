@@ -29,6 +29,8 @@ class Kept:
         done.set_result(None)
         return done
 
+    hangs = False
+
     def rescue(self, entry: Entry, rows: list[AttemptEntry], audit: Record | None, settled: int | None) -> bool:
         raise AssertionError("nothing waits")
 
