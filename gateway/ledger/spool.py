@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -24,22 +24,11 @@ import orjson
 from filelock import FileLock, Timeout
 
 from gateway.ledger.audit_record import Record, Who
+from gateway.ledger.batch import Batch
 from gateway.ledger.entry import AttemptEntry, Entry
 
 _log = logging.getLogger("cauce.ledger")
 _SUFFIX: Final = ".jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one transaction writes. `settled`: requests whose reservations end, with what they cost."""
-
-    entries: Sequence[Entry] = ()
-    attempts: Sequence[AttemptEntry] = ()
-    audit: Sequence[Record] = ()
-    settled: Sequence[tuple[str, int]] = ()
-    rows: int = 0  # how many were handed over in it
-    repeated: bool = False  # it may be in the database already, its audit records too
 
 
 class SpoolFull(OSError):

@@ -13,23 +13,24 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import orjson
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.ledger.audit_record import Record
+from gateway.ledger.batch import Batch, by_request, merged, new_records
 from gateway.ledger.book import Answer, Book, Question, Use
 from gateway.ledger.chain import Chain, lock
 from gateway.ledger.daily import Daily
 from gateway.ledger.entry import AttemptEntry, Entry
-from gateway.ledger.spool import Batch, Place, Spool
-from gateway.ledger.tables import attempts, audit, entries, insert_many
+from gateway.ledger.spool import Place, Spool
+from gateway.ledger.tables import attempts, entries, insert_many
 
 _log = logging.getLogger("cauce.ledger")
 _BATCH: Final = 512
@@ -283,7 +284,7 @@ class Ledger:
         _tell([row.written for row in rows], None)
 
     def _catch_up(self) -> None:
-        """The oldest batch that was kept, or found."""
+        """The oldest that was kept, or found: a batch in memory, or as many on disk as one transaction takes."""
         if self._away and time.monotonic() < self._next_try:
             return
         first = self._backlog[0]
@@ -292,22 +293,32 @@ class Ledger:
                 self._backlog.popleft()
                 self._written += first.rows
             return
-        try:
-            batch = self._spool.read(first) if self._spool else Batch()
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.error("a batch of %d entries cannot be read from %s", first.rows, first.file.path)
-            self._on_failure(error if isinstance(error, Exception) else OSError())
-            self._backlog.popleft()  # it stays in the file, which is never emptied now
-            self._written += first.rows
-            self._spooled -= first.rows
+        places: list[Place] = []
+        batches: list[Batch] = []
+        for place in list(self._backlog):
+            if isinstance(place, Batch) or sum(each.rows for each in places) >= _BATCH:
+                break
+            places.append(place)
+            batches.append(self._read(place))
+        batch = merged(batches)
+        if not self._write_kept(batch):
             return
-        if self._write_kept(batch):
-            self._see_again(batch)
+        self._see_again(batch)
+        for place, read in zip(places, batches, strict=True):
             self._backlog.popleft()
-            self._written += first.rows
-            self._spooled -= first.rows
-            if self._spool is not None:
-                self._spool.done(first)
+            self._written += place.rows
+            self._spooled -= place.rows
+            if self._spool is not None and read.rows:
+                self._spool.done(place)
+
+    def _read(self, place: Place) -> Batch:
+        """What was kept; nothing when it cannot be read: it stays in the file, which is never emptied then."""
+        try:
+            return self._spool.read(place) if self._spool else Batch()
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            _log.error("a batch of %d entries cannot be read from %s", place.rows, place.file.path)
+            self._on_failure(error)
+            return Batch()
 
     def _write_kept(self, batch: Batch) -> bool:
         """Whether the database has it. One entry that cannot be written, ever, does not keep the others from it."""
@@ -315,7 +326,7 @@ class Ledger:
             return True
         if self._away:
             return False
-        for one in _by_request(batch):
+        for one in by_request(batch):
             if self._commit(one, ()) is None:
                 if self._away:
                     return False  # all of it again later: what is written twice is booked once
@@ -360,7 +371,7 @@ class Ledger:
                 if batch.attempts:
                     calls = orjson.dumps([_attempt_values(call) for call in batch.attempts]).decode()
                     connection.exec_driver_sql(self._attempts_sql, (calls,))
-                records = _new_records(connection, batch)
+                records = new_records(connection, batch)
                 if records:
                     self._chain.write(connection, records)
                 if batch.settled or questions:
@@ -391,35 +402,6 @@ def _batch(rows: Sequence[_Row], *, repeated: bool = False) -> Batch:
         len(rows),
         repeated,
     )
-
-
-def _by_request(batch: Batch) -> Iterator[Batch]:
-    """The same, a request at a time; what may have been written before is not written twice."""
-    ids = dict.fromkeys(
-        [
-            *(entry.request_id for entry in batch.entries),
-            *(call.request_id for call in batch.attempts),
-            *(record.request_id for record in batch.audit),
-        ]
-    )
-    for one in ids:
-        yield Batch(
-            [entry for entry in batch.entries if entry.request_id == one],
-            [call for call in batch.attempts if call.request_id == one],
-            [record for record in batch.audit if record.request_id == one],
-            [settled for settled in batch.settled if settled[0] == one],
-            repeated=True,
-        )
-
-
-def _new_records(connection: Connection, batch: Batch) -> Sequence[Record]:
-    """The audit records of a batch, without those that are there already when it is written for a second time."""
-    if not batch.repeated or not batch.audit:
-        return batch.audit
-    ids = [record.request_id for record in batch.audit if record.request_id]
-    there = select(audit.c.request_id, audit.c.event).where(audit.c.request_id.in_(ids))
-    known = {(row.request_id, row.event) for row in connection.execute(there)}
-    return [record for record in batch.audit if (record.request_id, record.event) not in known]
 
 
 def _answer(asked: Sequence[_Asked], answers: Sequence[Answer]) -> None:

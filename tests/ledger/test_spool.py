@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from gateway.ledger.audit_record import REQUEST, Record, Who
-from gateway.ledger.spool import Batch, Spool, SpoolFull
+from gateway.ledger.batch import Batch, merged
+from gateway.ledger.spool import Spool, SpoolFull
 from gateway.ledger.store import open_engine
 from gateway.ledger.tables import audit, entries
 from gateway.ledger.writer import Ledger
@@ -104,3 +105,13 @@ def test_an_entry_that_cannot_be_written_keeps_no_other_from_the_ledger(tmp_path
         written = set(connection.execute(select(entries.c.request_id)).scalars())
     assert written == {"req_0", "req_1", "req_3", "req_after"}
     engine.dispose()
+
+
+def test_what_was_kept_twice_is_once_in_what_is_written_together() -> None:
+    gate = Record("gate", 2)
+    other = Batch([an_entry("req_2")], [an_attempt_entry("req_2")], [gate], [], 1)
+    both = merged([BATCH, other, BATCH])
+    assert [entry.request_id for entry in both.entries] == ["req_1", "req_2"]
+    assert [call.request_id for call in both.attempts] == ["req_1", "req_2"]
+    assert list(both.audit) == [gate, RECORD]
+    assert (list(both.settled), both.rows, both.repeated) == ([("req_1", 7)], 3, True)
