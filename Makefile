@@ -108,7 +108,7 @@ reference: setup $(VENV)/.dev ## write REFERENCE.md and the counts in router_mod
 	@$(BIN)/python -m router_models.train.counts
 
 lock:           ## resolve requirements/*.txt again (needs uv); run.txt is a part of dev.txt
-	@$(LOCK) --extra embedded --extra litellm --extra postgres --extra parquet --extra hub --extra plot --group build --group dev --group grafana -o requirements/dev.txt
+	@$(LOCK) --extra embedded --extra litellm --extra postgres --extra parquet --extra hub --extra plot --extra otel --group build --group dev --group grafana -o requirements/dev.txt
 	@$(LOCK) --extra embedded --group build -c requirements/dev.txt -o requirements/run.txt
 	@for client in $(CLIENTS); do uv pip compile $(LOCKED) tests/clients/environments/$$client.in -o tests/clients/environments/$$client.txt || exit 1; done
 LOCKED = -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

@@ -10,7 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -59,6 +61,7 @@ from gateway.telemetry.alerts import BudgetAlerts
 from gateway.telemetry.audit import policy_record, refusal_record
 from gateway.telemetry.logs import fields, places
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.trace import joined
 from gateway.types import ANONYMOUS, Cloud, DataClass, Inbound, Model, Signals, Zone
 from gateway.upstreams.base import Embedder, Upstream
 from gateway.upstreams.breaker import Circuit
@@ -76,6 +79,9 @@ from gateway.wire.endpoint import Endpoint, new_request_id
 from gateway.wire.pages import build_pages
 from router_models.calibration import load as load_calibration
 from router_models.encoder import shared
+
+if TYPE_CHECKING:
+    from gateway.telemetry.otel import Traces
 
 _log = logging.getLogger("cauce")
 ARTIFACTS = Path(router_models.__file__).parent / "artifacts"
@@ -210,6 +216,7 @@ class Parts:
     rates: Rates
     watch: Watch
     openings: Openings | None
+    traces: Traces | None
 
 
 class Gateway:
@@ -267,6 +274,8 @@ class Gateway:
         await self.parts.budgets.aclose()
         await self.parts.pool.aclose()
         await asyncio.to_thread(self.parts.ledger.close)
+        if self.parts.traces is not None:
+            await self.parts.traces.aclose()
         self.parts.metrics.close()
 
     async def _keep(self) -> None:
@@ -418,9 +427,16 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
     gate = Gate(on_refusal=_gate_refused(metrics, ledger))
     cache = settings.cache
     store = MemoryStore(max_bytes=int(cache.max_mb * 1e6), ttl_s=cache.ttl_s) if cache.enabled else None
+    traces = _traces(settings, catalogue, metrics)
     recorder = LedgerRecorder(
-        ledger, prices=prices, metrics=metrics, footprint=footprint(settings, catalogue), settle=budgets.settle
+        ledger,
+        prices=prices,
+        metrics=metrics,
+        footprint=footprint(settings, catalogue),
+        settle=budgets.settle,
+        traces=traces,
     )
+    traced = partial(joined, share=settings.telemetry.otlp_share) if traces is not None else None
     shadows = Shadows(
         models=catalogue,
         upstreams=upstreams,
@@ -458,6 +474,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
             check_s=settings.telemetry.audit_check_hours * 3600,
         ),
         Openings(connect(settings.shared), breakers, catalogue) if settings.shared else None,
+        traces,
     )
     clock = _Clock(settings.time_zone)
     pipeline = Pipeline(
@@ -512,6 +529,7 @@ def build_gateway(settings: Settings, models: Sequence[Model], *, policy_path: P
         recorder=recorder,
         crashed=_crashed(metrics),
         rates=rates,
+        traced=traced,
     )
     state.endpoint = endpoint
     pages = build_pages(
@@ -586,6 +604,19 @@ def _limits_alone(metrics: Metrics) -> Callable[[Exception], None]:
         _log.error("a limit is held by this process alone", extra=fields(error=type(error).__name__))
 
     return away
+
+
+def _traces(settings: Settings, models: Mapping[str, Model], metrics: Metrics) -> Traces | None:
+    """Where cauce.yaml names a receiver; raises `ConfigError` when the extra is missing."""
+    to = settings.telemetry
+    if not to.otlp_endpoint:
+        return None
+    try:
+        from gateway.telemetry.otel import Traces, otlp_exporter  # noqa: PLC0415 - an optional extra
+    except ModuleNotFoundError as error:
+        raise ConfigError("telemetry.otlp_endpoint: needs the extra `otel`: pip install 'cauce[otel]'") from error
+    exporter = otlp_exporter(to.otlp_endpoint, to.otlp_authorization)
+    return Traces(exporter, models=models, counted=lambda outcome, spans: metrics.spans.labels(outcome).inc(spans))
 
 
 def _spool(settings: Settings, engine: Engine) -> Spool:

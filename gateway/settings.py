@@ -22,7 +22,7 @@ from gateway.types import EnergyFacts, Model, Replica, Rest, Retries, Timeouts, 
 DEFAULT_PORT = 8400
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-_SECRETS = frozenset({"api_key", "webhook", "session_secret"})
+_SECRETS = frozenset({"api_key", "webhook", "session_secret", "otlp_authorization"})
 
 
 class _Frozen(BaseModel):
@@ -180,6 +180,18 @@ class TelemetrySettings(_Frozen):
 
     audit_check_hours: float = Field(
         24.0, ge=0, description="between two checks of the audit's chain (`cauce_audit_problems`); 0: never"
+    )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^@/?#\s]+/[^@?#\s]*)?$",
+        description="where OpenTelemetry traces go (extra `otel`), the whole address: http://localhost:4318/v1/traces; "
+        "labels and counts, never a text. None: nowhere, whatever OTEL_* says",
+    )
+    otlp_authorization: str = Field(
+        "", repr=False, description="a reference, ${NAME}: the Authorization header that the receiver wants"
+    )
+    otlp_share: float = Field(
+        1.0, ge=0, le=1, description="of requests that came without a trace; callers decide for theirs"
     )
 
 

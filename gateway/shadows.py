@@ -82,7 +82,9 @@ class Shadows:
             )
         except GateRefused:
             return  # the gate has counted it, and no call was made
-        attempt = Attempt(model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, shadow=True)
+        attempt = Attempt(
+            model, started_ns=time.time_ns(), outcome=Outcome.ABORTED, shadow=True, aside=released.value.aside
+        )
         try:
             answer = await call_whole(self._upstreams[model.id], released, attempt)
             self._heard(model, None)

@@ -151,6 +151,15 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a request stands in a distributed trace: ids of W3C Trace Context, in hexadecimal digits."""
+
+    trace_id: str
+    span_id: str  # the request's own
+    parent_id: str = ""  # the caller's span; nothing where the trace begins here
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """A request as it was received: parsed once, its body never copied.
 
@@ -177,6 +186,7 @@ class Inbound:
     hints: frozenset[str] = frozenset()
     masked: Masked | None = None  # what goes beyond the ceiling in the body's place
     headers: Mapping[str, str] = field(default_factory=dict)  # of the caller's, those that may go on (`Model.headers`)
+    trace: Trace | None = None  # while it is traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,10 +465,12 @@ class Aside:
     """What an adapter says of a call beside its answer, as it becomes known.
 
     `headers` are the provider's, for the caller; `lost` names fields of the request that its API has no place for.
+    `span_id` is the call's in its request's trace, where there is one.
     """
 
     headers: dict[str, str] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
+    span_id: str = ""
 
 
 @dataclass(slots=True)
@@ -507,3 +519,4 @@ class Exchange:
     bytes_out: int = 0
     began: float = field(default_factory=time.monotonic)  # durations are counted from here
     reserved_nano_usd: int | None = None  # what the caller's budgets hold for it; None: there is no budget
+    trace: Trace | None = None

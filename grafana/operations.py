@@ -214,6 +214,15 @@ STORES: Final = Row(
             (0.5, 0.8),
         ),
         Panel(
+            Said("Trace spans", "Tramos de trazas"),
+            Said(
+                "Made, sent, and failed to be sent (telemetry.otlp_endpoint); requests never wait for them.",
+                "Creados, enviados y no enviados (telemetry.otlp_endpoint); ninguna petición los espera.",
+            ),
+            "short",
+            (rate("cauce_trace_spans_total", "outcome"),),
+        ),
+        Panel(
             Said("Changed policies", "Cambios de política"),
             Said(
                 "Put in force or refused in the last hour; 1 while a refused file stands there.",

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.errors import UpstreamError
 from gateway.gate import Destination, Gate, Released
 from gateway.pseudonyms.restore import Restorer
+from gateway.telemetry.trace import new_span_id, traceparent
 from gateway.types import (
     Answer,
     Aside,
@@ -49,7 +50,12 @@ def open_door(  # noqa: PLR0913 - what the gate and the call need, each named
     # Beyond the ceiling a text goes only pseudonymised, which a header cannot be: there, none that says anything.
     names = model.headers if model.zone <= decision.ceiling else model.headers & EVERYONES
     headers = {name: value for name, value in inbound.headers.items() if name in names}
-    call = Call(inbound.request_id, body, inbound.stream, logprobs, headers, number=number)
+    aside = Aside()
+    if inbound.trace is not None:
+        aside.span_id = new_span_id()
+        if "traceparent" in names:
+            headers["traceparent"] = traceparent(inbound.trace, aside.span_id)
+    call = Call(inbound.request_id, body, inbound.stream, logprobs, headers, aside, number)
     return gate.release(call, data=data, limit=limit, destination=Destination(model.id, model.zone))
 
 

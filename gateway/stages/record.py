@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.ledger.audit_record import Record
@@ -48,10 +48,22 @@ class Appends(Protocol):
         ...
 
 
+class Tells(Protocol):
+    """What the recorder needs of traces."""
+
+    def record(self, exchange: Exchange, entry: Entry, attempts: Sequence[AttemptEntry]) -> None:
+        """The spans of a request that has ended."""
+        ...
+
+    def record_shadow(self, exchange: Exchange, span_id: str, call: AttemptEntry) -> None:
+        """The span of a copy's call."""
+        ...
+
+
 class LedgerRecorder:
     """Writes the story of each request down, once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands in each part by name
         self,
         ledger: Appends,
         *,
@@ -59,12 +71,14 @@ class LedgerRecorder:
         metrics: Metrics,
         footprint: Footprint | None = None,
         settle: Callable[[str, int], None] | None = None,
+        traces: Tells | None = None,
     ) -> None:
         self._ledger = ledger
         self._footprint = footprint
         self._prices = prices
         self._metrics = metrics
         self._settle = settle
+        self._traces = traces
 
     def cost(self, exchange: Exchange) -> int | None:
         """Nano-USD of all attempts of a request; nothing when one is not known."""
@@ -83,6 +97,8 @@ class LedgerRecorder:
         entry = entry_of(exchange, attempts, self._prices)
         self._metrics.observe(entry, attempts)
         self._metrics.observe_story(exchange)
+        if self._traces is not None:
+            self._traces.record(exchange, entry, attempts)
         if _log.isEnabledFor(logging.INFO):
             _log.info(entry.outcome, extra=fields(**_line(entry)))
         audit, settled = record_of(exchange, entry, attempts), settled_to(exchange, attempts)
@@ -102,6 +118,8 @@ class LedgerRecorder:
         """A copy's call, under its request: the entry has been written, so it comes after the entry's own calls."""
         call = attempt_entry(exchange.request_id, len(exchange.attempts), attempt, self._prices, self._footprint)
         self._metrics.observe_shadow(exchange.decision.route.name if exchange.decision else "", call)
+        if self._traces is not None:
+            self._traces.record_shadow(exchange, attempt.aside.span_id, call)
         self._ledger.add([call], copy_record(exchange, call))
 
 

@@ -209,6 +209,14 @@ class Metrics:
         )
         for outcome in ("in_force", "refused"):
             self.policy_reloads.labels(outcome)
+        self.spans = Counter(
+            "cauce_trace_spans",
+            "Spans for OpenTelemetry: made, sent, failed to be sent; those that are neither were dropped, or wait.",
+            ["outcome"],
+            registry=r,
+        )
+        for outcome in ("made", "sent", "failed"):
+            self.spans.labels(outcome)
         self.policy_refused = Gauge(
             "cauce_policy_refused",
             "1 while the policy file is refused and an older policy is in force.",

@@ -109,6 +109,11 @@ def passed(headers: Mapping[bytes, bytes], caller: str) -> Passing:
     return Passing(found, tuple(texts), tuple(lost))
 
 
+def is_traceparent(value: str) -> bool:
+    """Whether a value has the form of a trace's header."""
+    return _FORMS[b"traceparent"].fullmatch(value) is not None
+
+
 def _own_key(caller: str, key: str) -> str:
     """A caller's key of idempotency as the gateway's: the same for the same, and no other caller's."""
     return f"cauce-{hashlib.sha256(b'%b %b' % (caller.encode(), key.encode())).hexdigest()[:40]}"

@@ -31,7 +31,7 @@ from gateway.pipeline import Recorder, Reply, Streamed, Whole
 from gateway.settings import LimitSettings
 from gateway.signals.shape import outline
 from gateway.stages.reserve import completion_tokens
-from gateway.types import Exchange, Inbound, Outcome, Part
+from gateway.types import Exchange, Inbound, Outcome, Part, Trace
 from gateway.upstreams import passing
 from gateway.upstreams.failures import leave_out_quotes
 from gateway.wire.body import ClientGone, Receive, Scope, Send, content_length, discard, read_body
@@ -105,6 +105,7 @@ class Endpoint:
         recorder: _Recorder,
         crashed: Callable[[str, BaseException], None],
         rates: Rates | None = None,
+        traced: Callable[[Iterable[tuple[bytes, bytes]]], Trace | None] | None = None,
     ) -> None:
         self.doors = doors
         self._keys = keys
@@ -112,6 +113,7 @@ class Endpoint:
         self._recorder = recorder
         self._crashed = crashed
         self._rates = rates
+        self._traced = traced
         self._max_bytes = int(limits.max_body_mb * 1_000_000)
         self.in_flight = 0
 
@@ -119,6 +121,8 @@ class Endpoint:
         """Serve one request to its end."""
         flow = _Flow(*self.doors[scope["path"]])
         exchange = Exchange(new_request_id(), flow.door.name, time.time_ns())
+        if self._traced is not None:
+            exchange.trace = self._traced(scope["headers"])
         self.in_flight += 1
         try:
             await self._serve(scope, receive, send, exchange, flow)
@@ -152,6 +156,8 @@ class Endpoint:
         if scope["method"] != "POST":
             raise WrongMethod(f"{scope['path']} takes POST")
         inbound = await self._receive(scope, receive, exchange, flow)
+        if exchange.trace is not None:
+            inbound = dataclasses.replace(inbound, trace=exchange.trace)
         exchange.inbound, exchange.stream = inbound, inbound.stream
         # From here on the only thing that can still arrive is the client's leaving.
         watcher = asyncio.create_task(_watch(receive, asyncio.current_task(), flow))

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
@@ -45,6 +46,16 @@ class Status(Protocol):
         ...
 
 
+# FastAPI 0.165 sends traces, and what it could not validate word by word, where variables of the environment say.
+_NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
 def build_pages(  # noqa: PLR0913 - a function a page; the composition root hands in each part by name
     *,
     pipeline: Pipeline,
@@ -62,7 +73,15 @@ def build_pages(  # noqa: PLR0913 - a function a page; the composition root hand
         Route("/openapi.json", openapi),
         Route("/v1/messages/count_tokens", counting(keys, limits), methods=["POST"]),
     ]
-    app = FastAPI(title="Cauce", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, routes=routes)
+    app = FastAPI(
+        title="Cauce",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        routes=routes,
+        telemetry=_NO_TELEMETRY,
+    )
 
     @app.exception_handler(CauceError)
     async def _known(_request: Request, error: CauceError) -> Response:

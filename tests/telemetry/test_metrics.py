@@ -32,7 +32,7 @@ ROUTES = {"", "plain", "climbing", "falling", "cutting", "away", "pinned"}
 CLOSED: dict[str, set[str]] = {
     "route": ROUTES,
     "model": {"", *MODELS, default_embedding().id},
-    "outcome": {*Outcome, *codes(), "in_force", SHADOW, "outrun", "sent", "failed", "logged"},
+    "outcome": {*Outcome, *codes(), "in_force", SHADOW, "outrun", "made", "sent", "failed", "logged"},
     "replica": {"0"},
     "code": codes() | {"client_closed_request"},
     "check": set(CHECKS) | ASKING,
