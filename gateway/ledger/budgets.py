@@ -239,15 +239,17 @@ class Budgets:
 
     async def keep(self) -> None:
         """Follow what other processes spend, and release what they left; to be called every second or so."""
-        if not self._named:
-            return
         current = [name for name, (_, span) in self._named.items() if self._is_now(span)]
         self._named = {name: self._named[name] for name in current}
+        self._told = {told for told in self._told if told[0] in self._named}
         try:
-            if time.monotonic() >= self._next_release:
+            if (
+                time.monotonic() >= self._next_release
+            ):  # also where nobody has a budget: minutes of rates are let go too
                 self._next_release = time.monotonic() + _RELEASE_EVERY_S
                 await self._store.release(int(self._clock() * 1e6))
-            self.saw(await self._store.read(current))
+            if current:
+                self.saw(await self._store.read(current))
         except StoreAway as error:
             _log.error("budgets could not be read, what was last known stays: %s", error)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -159,10 +160,17 @@ class Purse:
 def completion_tokens(inbound: Inbound, default: int) -> int:
     """The most that an answer may have, by the request's own bounds; else what the operator supposes."""
     body = inbound.body
-    stated = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]  # servers differ in whom they heed
-    most = max((value for value in stated if isinstance(value, int) and value > 0), default=default)
-    answers = body.get("n")
-    return min(_MOST_TOKENS, most * answers if isinstance(answers, int) and answers > 1 else most)
+    stated = [_number(body.get(name)) for name in ("max_completion_tokens", "max_tokens")]  # servers heed either
+    return min(_MOST_TOKENS, (max(stated) or default) * max(1, _number(body.get("n"))))
+
+
+def _number(value: object) -> int:
+    """A whole number as servers read it, which take `"20"` and `20.0` for 20; 0 for what is none, or not above 0."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 0.0
+        return max(0, min(_MOST_TOKENS, math.ceil(number)))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def without(decision: Decision, models: set[str], reason: str) -> Decision:

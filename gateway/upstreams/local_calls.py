@@ -24,6 +24,7 @@ _BEGINS: Final = re.compile(
     r"\{\s*\"(?:name|function|type|id|arguments|parameters)\""
 )
 _MARKS: Final = ("{", "[", "<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "```")
+_MOST_HELD_CHARS: Final = 200_000  # of a text that still may be one
 _ENOUGH_CHARS: Final = 48  # of a text to see whether it may be a call
 _BETWEEN: Final = " \t\r\n,;[]"
 _DECODER: Final = json.JSONDecoder()
@@ -177,6 +178,7 @@ class StreamedCalls:
         self._head = self._head or {k: v for k, v in chunk.items() if k not in {"choices", "usage"}}
         said = self._text.lstrip()
         may_be = not said or any(said.startswith(mark[: len(said)]) for mark in _MARKS)
+        may_be = may_be and len(self._text) <= _MOST_HELD_CHARS
         if may_be and len(said) >= _ENOUGH_CHARS:
             may_be = _BEGINS.match(said) is not None
         if may_be and reason is None:

@@ -13,7 +13,6 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any, Final
 
-import aiohttp
 import orjson
 
 from gateway.errors import UpstreamError
@@ -23,7 +22,7 @@ from gateway.types import Answer, Model
 from gateway.upstreams.base import Call
 from gateway.upstreams.local_calls import StreamedCalls, mend_whole, tool_names
 from gateway.upstreams.openai_http import OpenAIUpstream, read_answer
-from gateway.upstreams.pool import TRANSPORT_ERRORS, Pool
+from gateway.upstreams.pool import TRANSPORT_ERRORS, Pool, read_whole
 from router_models.encoder import shared
 
 Json = dict[str, Any]
@@ -182,8 +181,8 @@ class LocalUpstream(OpenAIUpstream):
                 async with response:
                     if response.status != 200:
                         return None
-                    tokens = (await response.json(content_type=None)).get("tokens")
-        except (*TRANSPORT_ERRORS, aiohttp.ContentTypeError, ValueError, AttributeError):
+                    tokens = orjson.loads(await read_whole(self.model, response)).get("tokens")
+        except (*TRANSPORT_ERRORS, UpstreamError, ValueError, AttributeError):
             return None
         return len(tokens) if isinstance(tokens, list) else None
 

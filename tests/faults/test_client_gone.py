@@ -24,6 +24,12 @@ routes:
   plain: {try: [sound]}
   second-hangs: {try: [fails, hangs]}
   checked: {try: [hangs-in-the-middle, sound], verify: [finish, language]}
+  judged: {try: [sound, fails], verify: [{judge: hangs}], mode: buffered, verify_budget: {ms: 60000}}
+  sampled:
+    try: [sound, fails]
+    verify: [{samples: {times: 2, model: hangs}}]
+    mode: buffered
+    verify_budget: {ms: 60000}
 rules: []
 default: plain
 """
@@ -166,6 +172,20 @@ def test_a_client_that_leaves_on_the_second_rung_is_booked_with_both(
     row = only_entry_after(gateway, before)
     assert how(row) == ("aborted", 499, "client_closed_request")
     assert booked(gateway, row) == [("fails", "upstream_error"), ("hangs", "aborted")]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("route", "calls"), [("judged", 1), ("sampled", 2)])
+def test_a_client_that_leaves_while_others_are_asked_about_its_answer_leaves_none_of_them_behind(
+    gateway: Running, upstream: Server, route: str, calls: int, stream: bool
+) -> None:
+    before, asked = count(gateway), len(upstream.requests)
+    with a_client(gateway, route, stream=stream):
+        eventually(lambda: len(upstream.requests) == asked + 1 + calls)
+    row = only_entry_after(gateway, before)
+    assert how(row) == ("aborted", 499, "client_closed_request")
+    assert booked(gateway, row) == [("sound", "aborted" if stream else "ok"), *([("hangs", "aborted")] * calls)]
+    assert attempts(gateway, row["request_id"])[0]["completion_tokens"] > 0
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from limits.aio.storage import Storage
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 from gateway.errors import LimitExceeded
+from gateway.ledger.book import Hit
 from gateway.ledger.budgets_redis import connect
 from gateway.ledger.rates import LedgerStorage, Rates, redis_storage
+from gateway.ledger.tables import rate_windows
 from gateway.ledger.writer import Ledger
 from gateway.types import Rate
+from tests.ledger.paying import paying
 from tests.services import Server, redis_server
 
 
@@ -103,6 +107,18 @@ def test_the_tightest_limit_is_what_a_caller_is_told(ledger_engine: Engine) -> N
 
 
 @pytest.mark.needs("redis-server")
+def test_minutes_that_are_over_leave_the_ledger_also_where_nobody_has_a_budget(ledger_engine: Engine) -> None:
+    async def run() -> int:
+        async with paying(ledger_engine) as shop:
+            await shop.ledger.ask(Hit("requests/team:a", 10, 1))
+            shop.clock.now = time.time() + 600
+            await shop.budgets.keep()
+        with ledger_engine.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(rate_windows)).scalar_one())
+
+    assert asyncio.run(run()) == 0
+
+
 def test_with_the_store_away_each_process_holds_the_limit_by_itself(tmp_path: Path) -> None:
     async def run(server: Server) -> None:
         away: list[Exception] = []

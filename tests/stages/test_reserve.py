@@ -102,6 +102,9 @@ def test_a_hard_budget_asks_no_judge_whose_price_is_not_known(tmp_path: Path) ->
         ({"max_tokens": 5}, 5),
         ({"max_completion_tokens": 1, "max_tokens": 5_000}, 5_000),  # servers differ in which of the two they heed
         ({"max_tokens": 10, "n": 3}, 30),
+        ({"max_completion_tokens": "5000", "n": 2.0}, 10_000),
+        ({"max_tokens": "NaN", "n": "many"}, 700),
+        ({"max_tokens": -1, "n": None}, 700),
         ({}, 700),
         ({"max_tokens": 10**18}, 1_000_000_000),
         ({"max_tokens": 10**18, "n": 10**18}, 1_000_000_000),
