@@ -14,7 +14,7 @@ from gateway.signals.privacy import OPERATING_POINTS, PrivacyScanner
 from router_models import manifest
 from router_models.train.privacy_data import Row, read_own, read_public
 from router_models.train.privacy_evaluate import GROUPS, RATES, Line, Scored, Share, latencies, recall_at, score, table
-from router_models.train.privacy_identifiers import EVASIONS, measure
+from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, WORDED, Cell, measure
 
 OWN_MESSAGES = manifest.FOLDER.parent / "data" / "privacy"
 
@@ -56,12 +56,20 @@ def evaluate(data: Path | None, split: str, point: str, by: str, as_json: bool) 
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def identifiers(as_json: bool) -> None:
-    """How surely each identifier with a check digit is found, as it is and in each disguise, without the model."""
-    cells = list(measure())
+    """How surely each identifier is found without the model, as it is and in each disguise.
+
+    First those with a check digit, then those that their form or the word beside them tells.
+    """
+    checked, worded = list(measure(IDENTIFIERS)), list(measure(WORDED))
     if as_json:
-        click.echo(orjson.dumps({"identifiers": cells}))
+        click.echo(orjson.dumps({"identifiers": checked, "worded": worded}))
         return
-    out = Table(title="privacy: identifiers with a check digit, found without the model, %", title_justify="left")
+    _print_cells("privacy: identifiers with a check digit, found without the model, %", checked)
+    _print_cells("privacy: identifiers told by their form or a word beside them, found without the model, %", worded)
+
+
+def _print_cells(title: str, cells: list[Cell]) -> None:
+    out = Table(title=title, title_justify="left")
     names = list(dict.fromkeys(cell.identifier for cell in cells))
     for name in ("disguise", *names):
         out.add_column(name, justify="left" if name == "disguise" else "right")

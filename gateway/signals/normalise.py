@@ -239,7 +239,9 @@ _DOT = re.compile(
     re.IGNORECASE,
 )
 _AT_GATES = ("arro", "(at", "[at", "{at", "<at", " at ", "arobase", "( at", "[ at")
-_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_\-])[A-Za-z0-9+/_\-]{12,8192}={0,2}(?![A-Za-z0-9+/_=])")
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/_\-])(?:[A-Za-z0-9+/_\-]{12,8192}={0,2}|[A-Za-z0-9+/_\-]{10,11}={1,2})(?![A-Za-z0-9+/_=])"
+)
 _LEAST_DIGITS = 5  # of what a token in capitals decodes to: else it is a word or a code as it stands
 _PRINTABLE = re.compile(r"[\w\s@.,;:+\-/'\"(){}\[\]<>=&%#!?¿¡*$€|\\~^`ºª«»]+")
 

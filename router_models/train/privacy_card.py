@@ -18,7 +18,7 @@ from router_models import manifest
 from router_models.privacy_runtime import KINDS
 from router_models.train.privacy_data import OWN, Row, own_split, read_own, read_public
 from router_models.train.privacy_evaluate import RATES, Scored, Share, latencies, recall_at, score, table
-from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, measure
+from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, WORDED, Identifier, measure
 
 _ROOT = manifest.FOLDER.parent
 OWN_MESSAGES = _ROOT / "data" / "privacy"
@@ -92,12 +92,12 @@ def missed(scored: Sequence[Scored]) -> Lines:
         yield f"| {kind} | {' | '.join(shares)} |"
 
 
-def identifiers() -> Lines:
-    """Each kind with a check digit, each disguise, in percent."""
-    cells = {(cell.identifier, cell.evasion): cell for cell in measure()}
-    yield from rows_of("disguise", *(kind.name for kind in IDENTIFIERS))
+def identifiers(kinds: Sequence[Identifier]) -> Lines:
+    """Each kind, each disguise, in percent."""
+    cells = {(cell.identifier, cell.evasion): cell for cell in measure(kinds)}
+    yield from rows_of("disguise", *(kind.name for kind in kinds))
     for evasion in EVASIONS:
-        values = (cells[kind.name, evasion] for kind in IDENTIFIERS)
+        values = (cells[kind.name, evasion] for kind in kinds)
         yield f"| {evasion} | {' | '.join(f'{100 * cell.hits / cell.total:.1f}' for cell in values)} |"
 
 
@@ -152,7 +152,8 @@ def main() -> None:
             "own-balanced": lambda: quality(held, ("language", "kind", "level"), points="balanced"),
             "strict": lambda: quality([one for one in stricter if one.row.source != OWN], ("level",), points="strict"),
             "missed": lambda: missed([*scored, *held]),
-            "identifiers": identifiers,
+            "identifiers": lambda: identifiers(IDENTIFIERS),
+            "worded": lambda: identifiers(WORDED),
             "latency": lambda: times(balanced, [row for row in public if row.label is not None]),
         },
     )

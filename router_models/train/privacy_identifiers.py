@@ -1,4 +1,4 @@
-"""How surely the scan finds each identifier that has a check digit, as it is and in each disguise.
+"""How surely the scan finds each identifier by its form, as it is and in each disguise.
 
 Numbers are drawn at random with right check digits (nobody's), put into short carrier texts, and disguised as people do
 it. An identifier is found when a recogniser gives it a score that holds the text by itself, without the model.
@@ -131,6 +131,50 @@ IDENTIFIERS = (
     Identifier("NIR (fr)", _nir, _PLAIN),
     Identifier("NIF (pt)", _nif_pt, ("NIF {}", "o meu nif é {}", "contribuinte n.º {}")),
     Identifier("NHS (gb)", _nhs, ("NHS number {}", "my NHS no is {}", "nhs: {}")),
+)
+
+
+def _letters(chance: random.Random, count: int) -> str:
+    return "".join(chance.choice("BCDFGHJKLMNPRSTVWXYZ") for _ in range(count))
+
+
+def _born(chance: random.Random) -> str:
+    return f"{chance.randrange(30, 99)}{chance.randrange(1, 13):02d}{chance.randrange(1, 29):02d}"
+
+
+def _numbered(prefix: str, count: int) -> Make:
+    return lambda chance: prefix + chance.choice("123456789") + _digits(chance, count - 1)
+
+
+def _cip(chance: random.Random) -> str:
+    return f"{_letters(chance, 4)}{chance.choice('01')}{_born(chance)}{_digits(chance, 3)}"
+
+
+def _ssn(chance: random.Random) -> str:
+    area = chance.choice([chance.randrange(1, 666), chance.randrange(667, 900)])
+    return f"{area:03d}-{chance.randrange(1, 100):02d}-{chance.randrange(1, 10_000):04d}"
+
+
+def _email(chance: random.Random) -> str:
+    name = chance.choice(("ana.ruiz", "jmgarcia", "lucia_pons", "pmartin", "olga.vidal"))
+    return f"{name}{chance.randrange(10, 99)}@{chance.choice(('gmail.com', 'outlook.es', 'correo.cat'))}"
+
+
+# Without a check digit: their form tells, or the word beside them.
+WORDED = (
+    Identifier("passport", lambda c: f"{_letters(c, 3)}{_digits(c, 6)}", ("pasaporte {}", "my passport is {}")),
+    Identifier(
+        "plate", lambda c: f"{_digits(c, 4)}{_letters(c, 3)}", ("matrícula {}", "mi coche es el {}", "plate {}")
+    ),
+    Identifier("phone (es)", _numbered("6", 8), ("llámame al {}", "mi móvil: {}", "my phone is {}", "{}")),
+    Identifier("phone (abroad)", lambda c: f"+4479{c.randrange(10, 99)}{_digits(c, 6)}", ("call me at {}", "tel. {}")),
+    Identifier("e-mail", _email, ("escríbeme a {}", "my email: {}", "{}")),
+    Identifier("CIP (ca)", _cip, ("CIP {}", "tarjeta sanitaria {}", "el meu CIP és {}")),
+    Identifier("SIP", _numbered("", 8), ("SIP {}", "mi número SIP es {}", "tarjeta SIP: {}")),
+    Identifier("CIPA", _numbered("", 10), ("CIPA {}", "mi CIPA es {}", "tarjeta sanitaria {}")),
+    Identifier("CIP-SNS", lambda c: f"BBBBBBBB{_letters(c, 2)}{_digits(c, 6)}", ("CIP-SNS {}", "código {}", "{}")),
+    Identifier("NHC", _numbered("", 7), ("NHC {}", "historia clínica n.º {}", "medical record {}")),
+    Identifier("SSN (us)", _ssn, ("SSN {}", "my social security number is {}")),
 )
 
 # ---- disguises -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from gateway.signals import identifiers
 from gateway.signals.normalise import lowered
 from gateway.signals.privacy import SURE, examine
 from gateway.types import DataClass
-from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, Identifier, found, measure
+from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, WORDED, Identifier, found, measure
 
 
 def labels(text: str, least: float = SURE) -> set[str]:
@@ -34,13 +34,19 @@ RIGHT = [
     ("CUPS", "ES1234123456789012JY"),
     ("IMEI", "IMEI 490154203237518"),
     ("PLATE", "mi coche es el 1234 BCD"),
+    ("PLATE", "matrícula M-1234-AB"),
     ("PHONE", "llámame al 612 345 678"),
     ("PHONE", "+44 7911 123456"),
+    ("PHONE", "mi móvil: 6610 1136 5"),
+    ("PHONE", "tel. + 44 7911 123456"),
     ("EMAIL", "ana.ruiz@gmail.com"),
+    ("EMAIL", "l u c i a @ c o r r e o . c a t"),
     ("HEALTH_ID", "NHC 4471920"),
     ("HEALTH_ID", "CIP GOME 1 750412 003"),
     ("ID_NHS", "NHS number 943 476 5919"),
     ("ID_SSN", "SSN 536-90-4399"),
+    ("ID_SSN", "536-90-4399"),
+    ("ID_SSN", "my social security number is 536904399"),
     ("ID_NIF_PT", "NIF 123456789"),
     ("ID_NIR", "1 85 05 78 006 084 91"),
     ("TOKEN", "AKIAIOSFODNN7XKQ2LMZ"),
@@ -51,6 +57,8 @@ RIGHT = [
     ("AUTH_HEADER", "Authorization: Bearer 9f8Zk2LmQ77TtXw0aB"),
     ("PASSWORD", "mi contraseña es Girasol-1987"),
     ("CODE", "the pin is 4471"),
+    ("CODE", "mi pin es el 4471"),
+    ("CODE", "el código de verificación es el cuatro ocho dos nueve uno tres"),
     ("PASSWORD", 'curl -u ":d2LkV78zLx!t" https://host.lan:9200'),
 ]
 
@@ -97,6 +105,13 @@ NEAR_MISSES = [
     "llame gratis al 900 123 456",
     "salt = 12 rounds; keyword: argument2",
     "ISBN 978-84-376-0494-7, edición de 2004",
+    "versión 12.4.567 del 2024-01-15, parche v1.2.3-rc4",
+    "order 536-90-4399-22 has part 536-90-4399A",
+    "part 536-90-4399 is out of stock",
+    "SSN 000-12-3456 and 987-65-0000 were never given out, nor 123-45-6789",
+    "the reference B-1234-CD of the catalogue",
+    "alice @ work, bob @ home",
+    "el nodo 83.45.12.190 responde",
 ]
 
 
@@ -111,6 +126,22 @@ def test_every_kind_with_a_check_digit_is_found_in_every_disguise(kind: Identifi
 
     assert len(cells) == len(EVASIONS)
     assert [cell for cell in cells if cell.hits < (cell.total if cell.evasion == "plain" else 0.9 * cell.total)] == []
+
+
+# What stays unfound, as the card says: a letter in place of a digit where letters belong, addresses taken apart.
+TOO_WELL_DISGUISED = {
+    ("passport", "letters for digits"),
+    ("phone (es)", "grouped"),
+    ("e-mail", "grouped"),
+    ("e-mail", "dotted"),
+}
+
+
+@pytest.mark.parametrize("kind", WORDED, ids=lambda kind: kind.name)
+def test_a_kind_without_a_check_digit_is_found_by_its_form_or_word_in_every_disguise(kind: Identifier) -> None:
+    missed = [cell for cell in measure([kind], each=25, seed=11) if cell.hits < 0.9 * cell.total]
+
+    assert {(cell.identifier, cell.evasion) for cell in missed} <= TOO_WELL_DISGUISED
 
 
 @pytest.mark.parametrize("kind", IDENTIFIERS, ids=lambda kind: kind.name)

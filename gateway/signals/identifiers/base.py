@@ -1,5 +1,7 @@
 """classify: what the identifier recognisers share: the value they give and the way they look at the words around."""
 
+# ruff: noqa: E501 - lists of words read better unbroken
+
 from __future__ import annotations
 
 import re
@@ -33,6 +35,21 @@ class Found:
     def rank(self) -> tuple[float, int, int]:
         """Order of strength where two overlap."""
         return (self.score, int(self.data), self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whole groups of a run: their digits, their span, the groups' lengths, and the letters that touch them."""
+
+    digits: str
+    start: int
+    end: int
+    shape: tuple[int, ...]
+    prefix: str
+    prefix_start: int
+    suffix: str
+    suffix_end: int
+    whole: bool  # nothing of the run is left out
 
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -100,3 +117,7 @@ def found(label: str, kind: Kind, span: tuple[int, int], score: float, data: Dat
 def words(*alternatives: str) -> re.Pattern[str]:
     """A pattern for whole words in lower-case text."""
     return re.compile(r"(?<![^\W_])(?:" + "|".join(alternatives) + r")(?![^\W_])")
+
+
+# A number right after one of these is a business's, whatever its form.
+BUSINESS_WORDS = words("pedidos?", "orders?", "part", "pieza", "model", "modelo", "ref", "referencia", "reference", "sku", "lote", "lot", "batch", "factura", "invoice", "ticket", "serial", "serie", "isbn", "item", "artículo")  # fmt: skip

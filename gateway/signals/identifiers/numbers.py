@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import phonenumbers
 from stdnum import luhn
@@ -23,7 +22,19 @@ from stdnum.fr import nir as fr_nir
 from stdnum.gb import nhs as gb_nhs
 from stdnum.pt import nif as pt_nif
 
-from gateway.signals.identifiers.base import CERTAIN, LIKELY, SOFT, WEAK, Found, Scan, found, words
+from gateway.signals.identifiers.base import (
+    BUSINESS_WORDS,
+    CERTAIN,
+    LIKELY,
+    SOFT,
+    WEAK,
+    Candidate,
+    Found,
+    Scan,
+    found,
+    words,
+)
+from gateway.signals.identifiers.health import find_cards, find_system_codes, is_health_number
 from gateway.signals.taxonomy import Kind
 
 _RUN = re.compile(r"[0-9](?:[0-9]|[ .\-/·_\u00a0()]{1,2}(?=[0-9])){3,79}")
@@ -50,7 +61,6 @@ _JCB_15 = frozenset({"1800", "2131"})
 _ID_WORDS = words("dni", "d\\.n\\.i\\.?", "nif", "n\\.i\\.f\\.?", "nie", "nan", "documento", "document", "identidad", "identitat", "identity", "identidade", "cédula", "cedula", "c\\.i\\.", "carné", "carnet")  # fmt: skip
 _PASSPORT_WORDS = words("pasaporte", "passport", "passaport", "pasaportea", "passaporte", "passeport", "pass")
 _NUSS_WORDS = words("nuss", "naf", "nass", "ss", "n\\.?º? ?ss", "seguridad social", "seguretat social", "seguridade social", "gizarte segurantza(?:ko)?", "afiliación", "afiliacion", "social security", "afiliado", "afiliada")  # fmt: skip
-_HEALTH_WORDS = words("nhc", "n\\.h\\.c\\.?", "historia", "història", "historial", "hª", "historia clínica", "historia clinica", "episodio", "sip(?!:[^ ])", "cipa", "cip", "nuhsa", "nuss", "tarjeta sanitaria", "targeta sanitària", "tarxeta sanitaria", "osasun txartela(?:ren)?", "cartão de utente", "utente", "número de utente", "carte vitale", "nhs", "medical record", "mrn", "patient id", "health card", "expediente médico", "cip-?sns", "tsi", "cipf", "n.? ?col", "colegiado", "colegiada", "col\\. ?n.?")  # fmt: skip
 _PHONE_WORDS = words("tel", "tel\\.", "tlf", "tfno", "tfno\\.", "tlfn", "tlfno", "telf", "telf\\.", "teléfono", "telefono", "telèfon", "telefonoa", "telefone", "téléphone", "móvil", "movil", "mòbil", "mugikorra", "telemóvel", "celular", "fijo", "fono", "phone", "mobile", "cell", "call", "called", "calling", "llamar", "llamad", "llamadme", "llámame", "llámenme", "llamarme", "llámeme", "llamando", "whatsapp", "wasap", "wassap", "guasap", "bizum", "sms", "número", "numero", "número es", "num", "number", "contacto", "contact", "contactar", "fone", "numbr", "telefno", "línea", "linea", "línia", "liña", "portabilidad", "ring", "text me", "teléfonos", "fax", "extensión")  # fmt: skip
 _CARD_WORDS = words("tarjeta", "targeta", "tarxeta", "txartela", "cartão", "carte", "card", "visa", "mastercard", "amex", "crédito", "débito", "credit", "debit", "pan")  # fmt: skip
 _IMEI_WORDS = words(
@@ -60,9 +70,15 @@ _PLATE_WORDS = words("matrícula", "matricula", "matrícules", "matrikula", "pla
 _TAX_PT_WORDS = words("nif", "contribuinte", "número de contribuinte", "fiscal", "nipc", "cartão de cidadão")
 _NHS_WORDS = words("nhs", "nhs number")
 _SSN_WORDS = words("ssn", "social security", "social", "social security number", "itin")
+# Numbers that stand for an SSN in forms and advertisements; nobody has them.
+_SAMPLE_SSNS = frozenset({"078051120", "123456789", "219099999"})
 _CUPS_WORDS = words("cups")
 _POSTCODE_WORDS = words("cp", "c\\.p\\.?", "código postal", "codi postal", "zip", "postcode", "post code", "postal")
 
+# The provinces of plates up to 2000: `M-1234-AB`.
+_PROVINCES = frozenset(
+    "A AB AL AV B BA BI BU C CA CC CE CO CR CS CU GC GE GI GR GU H HU IB J L LE LO LU M MA ML MU NA O OR OU P PM PO S SA SE SG SO SS T TE TF TO V VA VI Z ZA".split()
+)
 _CIF = re.compile(r"[ABCDEFGHJNPQRSUVW]")
 _COUNTED = re.compile(
     r"\s?(?:habitantes|habitants|habitantak|inhabitants|personas|people|euros?|€|\$|dollars|dólares|km|kg|metros|visitas|views|votos|votes|registros|rows|filas|bytes|años|years)"
@@ -71,27 +87,13 @@ _UUID = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-
 _FREE_PHONE = re.compile(r"(?:34)?(?:[89]0[0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """Whole groups of a run: their digits, their span, the groups' lengths, and the letters that touch them."""
-
-    digits: str
-    start: int
-    end: int
-    shape: tuple[int, ...]
-    prefix: str
-    prefix_start: int
-    suffix: str
-    suffix_end: int
-    whole: bool  # nothing of the run is left out
-
-
 def find_numbers(scan: Scan) -> Iterator[Found]:
     """Every number that identifies a person, an account, a device, or a piece of business."""
     if not scan.stretches:
         return
     text = scan.text
     taken = list(_ibans(scan))
+    taken += find_system_codes(scan)
     uuids = [match.span() for match in scan.each(_UUID)] if text.count("-") >= 4 else []
     for run in _RUN.finditer(text):
         start = run.start()
@@ -159,11 +161,11 @@ def _in_run(scan: Scan, run: re.Match[str]) -> list[Found]:
     return readings
 
 
-def _candidate(text: str, groups: list[tuple[int, int]], first: int, last: int, digits: str) -> _Candidate:
+def _candidate(text: str, groups: list[tuple[int, int]], first: int, last: int, digits: str) -> Candidate:
     start, end = groups[first][0], groups[last][1]
     prefix = _PREFIX.search(text, max(0, start - 8), start) if first == 0 else None
     suffix = _SUFFIX.match(text, end) if last == len(groups) - 1 else None
-    return _Candidate(
+    return Candidate(
         digits=digits,
         start=start,
         end=end,
@@ -176,15 +178,16 @@ def _candidate(text: str, groups: list[tuple[int, int]], first: int, last: int, 
     )
 
 
-def _read(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _read(scan: Scan, c: Candidate) -> Iterator[Found]:
     """What a candidate can be."""
     n = len(c.digits)
     if len(c.suffix) == 1:
         yield from _with_letter(scan, c)
-    if len(c.suffix) == 3 and n == 4:
+    if n == 4 and (len(c.suffix) == 3 or c.prefix in _PROVINCES):
         yield from _plate(scan, c)
     if c.prefix:
         yield from _with_prefix(scan, c)
+        yield from find_cards(scan, c)
     reader = _BY_LENGTH.get(n)
     if reader is not None:
         yield from reader(scan, c)
@@ -194,7 +197,7 @@ def _read(scan: Scan, c: _Candidate) -> Iterator[Found]:
         yield from _phone(scan, c)
 
 
-def _with_letter(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _with_letter(scan: Scan, c: Candidate) -> Iterator[Found]:
     """DNI, NIE and the like: digits and a control letter."""
     n = len(c.digits)
     attached = c.suffix_end - c.end <= 2
@@ -235,16 +238,22 @@ def _with_letter(scan: Scan, c: _Candidate) -> Iterator[Found]:
         yield found("ID_CIF", Kind.BUSINESS, (c.prefix_start, c.suffix_end), CERTAIN)
 
 
-def _plate(scan: Scan, c: _Candidate) -> Iterator[Found]:
-    if len(c.shape) != 1 or any(letter in "AEIOUQÑ" for letter in c.suffix):
+def _plate(scan: Scan, c: Candidate) -> Iterator[Found]:
+    if len(c.shape) != 1:
         return
     worded = scan.near(c.start, c.suffix_end, _PLATE_WORDS)
+    if len(c.suffix) in {1, 2}:
+        if worded and c.prefix in _PROVINCES:
+            yield found("PLATE", Kind.IDENTITY, (c.prefix_start, c.suffix_end), LIKELY)
+        return
+    if any(letter in "AEIOUQÑ" for letter in c.suffix):
+        return
     if not worded and not scan.text[c.suffix_end - 3 : c.suffix_end].isupper():
         return
     yield found("PLATE", Kind.IDENTITY, (c.start, c.suffix_end), LIKELY if worded else SOFT)
 
 
-def _with_prefix(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _with_prefix(scan: Scan, c: Candidate) -> Iterator[Found]:
     n = len(c.digits)
     span = (c.prefix_start, c.end)
     if n == 8 and len(c.prefix) == 1 and _CIF.fullmatch(c.prefix) and es_nif.is_valid(c.prefix + c.digits):
@@ -258,18 +267,9 @@ def _with_prefix(scan: Scan, c: _Candidate) -> Iterator[Found]:
             yield found("CUPS", Kind.LOCATION, (c.prefix_start, end), LIKELY)
     if len(c.prefix) in {2, 3} and n in {6, 7} and scan.before(c.prefix_start, _PASSPORT_WORDS, 40):
         yield found("PASSPORT", Kind.IDENTITY, span, LIKELY)
-    if (
-        len(c.prefix) == 4
-        and n in {10, 12}
-        and c.shape in {(1, 6, 3), (10,), (1, 9), (12,), (6, 6)}
-        and c.digits[0] in "01"
-    ):
-        yield found("HEALTH_ID", Kind.HEALTH, span, LIKELY)
-    if c.prefix == "AN" and n == 10 and scan.before(c.prefix_start, _HEALTH_WORDS):
-        yield found("HEALTH_ID", Kind.HEALTH, span, LIKELY)
 
 
-def _card(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _card(scan: Scan, c: Candidate) -> Iterator[Found]:
     digits, span = c.digits, (c.start, c.end)
     if digits in _TEST_CARDS or len(set(digits)) < 3 or not luhn.is_valid(digits):
         if (
@@ -295,7 +295,7 @@ def _card(scan: Scan, c: _Candidate) -> Iterator[Found]:
         yield found("CARD", Kind.FINANCIAL, span, CERTAIN if sure else SOFT)
 
 
-def _fifteen(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _fifteen(scan: Scan, c: Candidate) -> Iterator[Found]:
     span = (c.start, c.end)
     if c.digits[0] in "12" and _nir(c.digits):
         yield found("ID_NIR", Kind.IDENTITY, span, CERTAIN)
@@ -311,13 +311,13 @@ def _nir(digits: str) -> bool:
     return fr_nir.is_valid(digits) and (1 <= int(digits[3:5]) <= 12 or digits[3:5] in {"20", "30", "50"})
 
 
-def _twenty(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _twenty(scan: Scan, c: Candidate) -> Iterator[Found]:
     if es_ccc.is_valid(c.digits) and len(set(c.digits)) > 2:
         yield found("CCC", Kind.FINANCIAL, (c.start, c.end), CERTAIN)
     yield from _card(scan, c)
 
 
-def _twelve(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _twelve(scan: Scan, c: Candidate) -> Iterator[Found]:
     span = (c.start, c.end)
     worded = scan.before(c.start, _NUSS_WORDS)
     if _nuss(c.digits):
@@ -337,12 +337,12 @@ def _nuss(digits: str) -> bool:
     return body % 97 == check
 
 
-def _eleven(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _eleven(scan: Scan, c: Candidate) -> Iterator[Found]:
     if scan.before(c.start, _NUSS_WORDS):
         yield found("NUSS", Kind.IDENTITY, (c.start, c.end), LIKELY)
 
 
-def _ten(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _ten(scan: Scan, c: Candidate) -> Iterator[Found]:
     if gb_nhs.is_valid(c.digits) and (scan.before(c.start, _NHS_WORDS) or c.shape == (3, 3, 4)):
         worded = scan.before(c.start, _NHS_WORDS)
         yield found("ID_NHS", Kind.HEALTH, (c.start, c.end), CERTAIN if worded else SOFT)
@@ -350,39 +350,47 @@ def _ten(scan: Scan, c: _Candidate) -> Iterator[Found]:
         yield found("ID_NHS", Kind.HEALTH, (c.start, c.end), LIKELY)
 
 
-def _nine(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _nine(scan: Scan, c: Candidate) -> Iterator[Found]:
     span = (c.start, c.end)
-    if c.shape == (3, 2, 4) and c.digits[:3] not in {"000", "666"} and c.digits[3:5] != "00":
-        dashed = scan.text[c.start + 3] == "-"
-        if dashed or scan.before(c.start, _SSN_WORDS):
-            yield found("ID_SSN", Kind.IDENTITY, span, CERTAIN if scan.before(c.start, _SSN_WORDS) else LIKELY)
-    elif scan.before(c.start, _SSN_WORDS):
-        yield found("ID_SSN", Kind.IDENTITY, span, LIKELY)
+    worded = scan.before(c.start, _SSN_WORDS)
+    if worded and _is_ssn(c.digits):
+        yield found("ID_SSN", Kind.IDENTITY, span, CERTAIN if c.shape == (3, 2, 4) else LIKELY)
+    elif (
+        c.shape == (3, 2, 4) and c.whole and _is_ssn(c.digits) and c.digits[0] != "9" and not c.suffix and not c.prefix
+    ):
+        dashed = scan.text[c.start + 3] == "-" == scan.text[c.end - 5]
+        if dashed and c.digits not in _SAMPLE_SSNS and not scan.before(c.start, BUSINESS_WORDS, 24):
+            yield found("ID_SSN", Kind.IDENTITY, span, LIKELY)
     if pt_nif.is_valid(c.digits) and scan.before(c.start, _TAX_PT_WORDS):
         yield found("ID_NIF_PT", Kind.IDENTITY, span, CERTAIN)
 
 
-def _eight(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _is_ssn(digits: str) -> bool:
+    """Area, group and serial that the Social Security Administration gives out; 9xx are taxpayers' (ITIN)."""
+    return digits[:3] not in {"000", "666"} and digits[3:5] != "00" and digits[5:] != "0000"
+
+
+def _eight(scan: Scan, c: Candidate) -> Iterator[Found]:
     if scan.before(c.start, _ID_WORDS, 32) and not c.prefix:
         yield found("ID_DNI", Kind.IDENTITY, (c.start, c.end), LIKELY)
 
 
-def _worded_number(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _worded_number(scan: Scan, c: Candidate) -> Iterator[Found]:
     """Numbers without a check digit: only the word before them makes them what they are."""
     if not c.whole:
         return
     start = c.prefix_start if c.prefix and c.prefix_start + len(c.prefix) == c.start else c.start
-    if scan.before(start, _HEALTH_WORDS, 28):
+    if is_health_number(scan, c, start):
         yield found("HEALTH_ID", Kind.HEALTH, (start, c.end), LIKELY)
     elif len(c.digits) >= 6 and scan.before(start, _PASSPORT_WORDS, 24):
         yield found("PASSPORT", Kind.IDENTITY, (start, c.end), LIKELY)
 
 
-def _phone(scan: Scan, c: _Candidate) -> Iterator[Found]:
+def _phone(scan: Scan, c: Candidate) -> Iterator[Found]:
     if len(c.suffix) == 1 and c.suffix_end - c.end < 2:
         return
     text, digits, start = scan.text, c.digits, c.start
-    plus = text[start - 1 : start] == "+" or text[max(0, start - 2) : start] == "+("
+    plus = text[start - 1 : start] == "+" or text[max(0, start - 2) : start] in {"+(", "+ "}
     if c.prefix and not plus and c.prefix_start + len(c.prefix) == start:
         return
     international = plus or digits.startswith("00")
@@ -411,9 +419,11 @@ def _phone(scan: Scan, c: _Candidate) -> Iterator[Found]:
             yield found("PHONE", Kind.CONTACT, span, LIKELY if worded or mobile else SOFT)
 
 
-def _spanish_phone(scan: Scan, c: _Candidate, span: tuple[int, int], worded: bool) -> Iterator[Found]:
-    if not all(length >= 2 for length in c.shape) or len(c.shape) > 4:
+def _spanish_phone(scan: Scan, c: Candidate, span: tuple[int, int], worded: bool) -> Iterator[Found]:
+    if (not all(length >= 2 for length in c.shape) and not (worded and c.whole)) or len(c.shape) > 4:
         return
+    if c.shape == (2, 2, 2, 3) and scan.text[c.start : c.end].count(".") == 3:
+        return  # an IP address
     if _FREE_PHONE.match(c.digits):
         yield found("PHONE", Kind.CONTACT, span, WEAK)
     elif _valid(c.digits, "ES"):

@@ -88,7 +88,7 @@ _SAID = re.compile(
     r"(?<![^\W_])(?P<word>contraseñas?|contrasena|contrasenya|contrasinal|clave|password|passcode|passphrase|passwd|passwrd|pwd|pass|pin|puk|cvv|cvc|csc|otp|"
     r"código|codigo|codi|code|pasahitza|palavra-passe|palavra passe|senha|mot de passe|mdp|kodea|token|combinación|combinacion)(?![^\W_])"
     r"(?:\s+(?!es\b|is\b|son\b|was\b|era\b|és\b|est\b|é\b|da\b)[^\s:=]{1,20}){0,7}?\s*(?:[:=]|(?<![^\W_])(?:es|is|son|era|was|és|est|é|da|sería|seria|ha sido|puse|pongo|uso|ahora es|i use|set to|to|con)(?![^\W_]))\s*"
-    r"[\"'«“‘`(]?(?P<value>[^\s\"'»”’`]{3,64})"
+    r"(?:(?:el|la|the|this|este|esta|aquest|aquesta|o|a)\s+(?=[0-9]))?[\"'«“‘`(]?(?P<value>[^\s\"'»”’`]{3,64})"
 )
 _SAID_DIRECT = re.compile(
     r"(?<![\w\-])(?P<word>contraseña|contrasena|contrasenya|clave|password|passcode|passwd|pwd|pass|pin|puk|cvv|cvc|otp|senha|mdp|pasahitza|código|codigo|code)(?:\s*[:=]\s*|\s+)[\"'«“‘`(]?(?P<value>[^\s\"'»”’`]{3,64})"

@@ -15,6 +15,9 @@ _LOCAL = re.compile(r"[A-Za-z0-9._%+\-\u00c0-\u024f]{1,64}$")
 _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\-\u00c0-\u024f]{0,61}[A-Za-z0-9\u00c0-\u024f])?\.){1,6}[A-Za-z]{2,24}"
 )
+# "a n a @ c o r r e o . e s", written so that no machine reads it
+_SPACED_DOMAIN = re.compile(r"(?: [A-Za-z0-9.\-]){5,64}(?![^\W_])")
+_SPACED_LOCAL = re.compile(r"(?:(?<!\S)[A-Za-z0-9._+\-] ){2,64}$|(?<!\S)\S{1,64} $")
 _ROLES = frozenset(
     "info soporte support contacto contact atencion atencioncliente atencionalcliente clientes cliente ventas sales noreply no-reply donotreply no-responder dpd dpo rgpd gdpr "
     "privacidad privacy admin administracion webmaster postmaster hostmaster abuse security seguridad hello hola help ayuda prensa press marketing rrhh hr jobs empleo careers "
@@ -79,6 +82,8 @@ def find_worded(scan: Scan) -> Iterator[Found]:
     text, lower = scan.text, scan.lower
     if "@" in text:
         yield from _emails(text)
+        if " @ " in text:
+            yield from _spaced_emails(text)
     if text.count(".") >= 3:
         for match in scan.each(_IP4):
             yield from _ip(scan, match)
@@ -108,6 +113,16 @@ def _emails(text: str) -> Iterator[Found]:
             if text[max(0, start - 1) : start] != ":" or "://" not in text[max(0, start - 80) : start]:
                 yield found("EMAIL", Kind.CONTACT, (start, domain.end()), WEAK if role else LIKELY)
         position = text.find("@", position + 1)
+
+
+def _spaced_emails(text: str) -> Iterator[Found]:
+    position = text.find(" @ ")
+    while position != -1:
+        local = _SPACED_LOCAL.search(text, max(0, position - 128), position + 1)
+        domain = _SPACED_DOMAIN.match(text, position + 2)
+        if local and domain and _DOMAIN.fullmatch(domain.group().replace(" ", "")):
+            yield found("EMAIL", Kind.CONTACT, (local.start(), domain.end()), LIKELY)
+        position = text.find(" @ ", position + 1)
 
 
 def _ip(scan: Scan, match: re.Match[str]) -> Iterator[Found]:
