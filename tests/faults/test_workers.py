@@ -17,11 +17,11 @@ from gateway.ledger.store import open_engine
 from gateway.types import Budget, Caller
 from tests.entries import eventually, rows
 from tests.running import Running, running
-from tests.upstreams.loopback import USAGE, openai
+from tests.upstreams.loopback import openai
 from tests.upstreams.threaded import served
 
 CENT = 10_000_000
-TOKENS = USAGE["completion_tokens"]
+TOKENS = 3  # of each answer: `loopback.USAGE`
 COVERED = 40  # answers that the budget is for
 ASKED = {"poor": 80, "rich": 80, "": 20}  # by the name of the key; none is refused
 POLICY = "version: 1\nroutes: {near: {try: [slm], cache: false}}\nrules: []\ndefault: near\n"
