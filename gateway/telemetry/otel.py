@@ -26,20 +26,10 @@ from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import (
-    INVALID_SPAN_ID,
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 import gateway
@@ -47,7 +37,6 @@ from gateway.ledger.entry import AttemptEntry, Entry
 from gateway.telemetry.trace import new_span_id
 from gateway.types import Exchange, Model, Trace
 
-_log = logging.getLogger("cauce.traces")
 _MOST_WAITING: Final = 4_096  # spans; more are dropped
 _BATCH: Final = 512
 _DELAY_MS: Final = 1_000.0
@@ -73,21 +62,9 @@ _PROVIDERS: Final = {
     "xai": "x_ai",
 }
 Attributes = dict[str, AttributeValue]
-
-
-class _Ids(IdGenerator):
-    """Ids that were given out before the spans are made."""
-
-    def __init__(self) -> None:
-        self.trace_id = self.span_id = 0
-
-    def generate_trace_id(self) -> int:
-        """Of the next span without a parent."""
-        return self.trace_id
-
-    def generate_span_id(self) -> int:
-        """Of the next span."""
-        return self.span_id
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_UNSET: Final = Status()
+_FAILED: Final = Status(StatusCode.ERROR)
 
 
 class _Counted(SpanExporter):
@@ -124,38 +101,33 @@ def otlp_exporter(endpoint: str, authorization: str = "") -> SpanExporter:
 
 
 class Traces:
-    """Makes the spans of each request and hands them to the exporter's own thread. Used on the event loop only."""
+    """Makes the spans of each request, and hands them to the exporter's own thread.
+
+    Made when they are over, so as values: the SDK's tracer, which keeps a span open, costs three times as much.
+    """
 
     def __init__(
         self, exporter: SpanExporter, *, models: Mapping[str, Model], counted: Callable[[str, int], None]
     ) -> None:
-        self._ids = _Ids()
         self._models = models
         self._counted = counted
-        about = {
-            "service.name": "cauce",
-            "service.version": gateway.__version__,
-            "service.instance.id": str(uuid4()),
-        }
+        self._resource = Resource(
+            {
+                "service.name": "cauce",
+                "service.version": gateway.__version__,
+                "service.instance.id": str(uuid4()),
+            }
+        )
+        self._scope = InstrumentationScope("cauce", gateway.__version__)
         # Each part is given: what is not would be read from the environment.
-        self._provider = TracerProvider(
-            sampler=ALWAYS_ON,
-            resource=Resource(about),
-            id_generator=self._ids,
-            shutdown_on_exit=False,
+        self._processor = BatchSpanProcessor(
+            _Counted(exporter, counted),
+            max_queue_size=_MOST_WAITING,
+            schedule_delay_millis=_DELAY_MS,
+            max_export_batch_size=_BATCH,
+            export_timeout_millis=_TIMEOUT_S * 1000,
             meter_provider=NoOpMeterProvider(),
         )
-        self._provider.add_span_processor(
-            BatchSpanProcessor(
-                _Counted(exporter, counted),
-                max_queue_size=_MOST_WAITING,
-                schedule_delay_millis=_DELAY_MS,
-                max_export_batch_size=_BATCH,
-                export_timeout_millis=_TIMEOUT_S * 1000,
-                meter_provider=NoOpMeterProvider(),
-            )
-        )
-        self._tracer = self._provider.get_tracer("cauce", gateway.__version__)
 
     def record(self, exchange: Exchange, entry: Entry, attempts: Sequence[AttemptEntry]) -> None:
         """The spans of a request that has ended; nothing for one that is not to be recorded."""
@@ -209,29 +181,31 @@ class Traces:
         times_us: tuple[int, int],
         failed: str,
     ) -> None:
-        self._ids.trace_id, self._ids.span_id = int(trace.trace_id, 16), int(span_id, 16)
-        parent = int(parent_id, 16) if parent_id else INVALID_SPAN_ID
-        remote = kind is SpanKind.SERVER
-        context = SpanContext(self._ids.trace_id, parent, is_remote=remote, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        trace_number = int(trace.trace_id, 16)
+        parent = SpanContext(trace_number, int(parent_id, 16), kind is SpanKind.SERVER, _SAMPLED) if parent_id else None
         if failed:
             attributes["error.type"] = failed
         start_us, duration_us = times_us
-        span = self._tracer.start_span(
-            name,
-            context=set_span_in_context(NonRecordingSpan(context)),
-            kind=kind,
-            attributes=attributes,
-            start_time=start_us * 1000,
+        self._processor.on_end(
+            ReadableSpan(
+                name,
+                context=SpanContext(trace_number, int(span_id, 16), is_remote=False, trace_flags=_SAMPLED),
+                parent=parent,
+                resource=self._resource,
+                attributes=attributes,
+                kind=kind,
+                status=_FAILED if failed else _UNSET,
+                start_time=start_us * 1000,
+                end_time=(start_us + duration_us) * 1000,
+                instrumentation_scope=self._scope,
+            )
         )
-        if failed:
-            span.set_status(Status(StatusCode.ERROR))
-        span.end((start_us + duration_us) * 1000)
 
     async def aclose(self) -> None:
         """Send what waits, for a few seconds at the most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_S):
-                await asyncio.to_thread(self._provider.shutdown)
+                await asyncio.to_thread(self._processor.shutdown)
 
 
 def request_attributes(entry: Entry, path: str) -> Attributes:

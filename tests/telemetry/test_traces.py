@@ -110,6 +110,8 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "failed": ({"model": "failing"}, {}),
     "not allowed": ({"model": "far"}, {"x-cauce-data-class": "personal"}),
     "unknown model": ({"model": CANARY}, {}),
+    "no messages": ({"messages": CANARY}, {}),
+    "no number": ({}, {"x-cauce-data-class": "none"}),
 }
 
 
