@@ -267,6 +267,9 @@ def entry_of(exchange: Exchange, attempts: list[AttemptEntry], prices: PriceBook
 
 def _known(attempts: list[AttemptEntry], *names: str) -> int | None:
     """The tokens of a kind that were reported; 0 without calls, nothing when no call that used any reported them."""
+    if len(attempts) == 1 and len(names) == 1:  # most requests
+        only: int | None = getattr(attempts[0], names[0])
+        return 0 if only is None and attempts[0].outcome in NEVER_BILLED else only
     counts: list[int | None] = [getattr(attempt, name) for attempt in attempts for name in names]
     known = [count for count in counts if count is not None]
     if known or all(attempt.outcome in NEVER_BILLED for attempt in attempts):

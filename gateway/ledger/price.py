@@ -63,10 +63,21 @@ class Price:
     currency: str = "USD"
     rates: tuple[Rate, ...] = ()
 
-    def cost(self, usage: Usage) -> int:
-        """Nano-USD of this usage, rounded half to even, once, at the end."""
-        price = self.of(usage)
+    def cost(self, usage: Usage, completion_tokens: int | None = None) -> int:
+        """Nano-USD of this usage, or of it with another length of answer; rounded half to even, once, at the end."""
+        price = self.of(usage) if self.tiers or self.above else self
+        completion = usage.completion_tokens if completion_tokens is None else completion_tokens
         cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+        if not (
+            written
+            or (usage.reasoning_tokens and price.reasoning is not None)
+            or usage.prompt_audio_tokens
+            or usage.prompt_image_tokens
+            or usage.completion_audio_tokens
+            or usage.completion_image_tokens
+        ):  # most calls
+            plain = max(0, usage.prompt_tokens - cached) * price.prompt + cached * price.cached
+            return _rounded(plain + completion * price.completion)
         said_in, seen_in = usage.prompt_audio_tokens or 0, usage.prompt_image_tokens or 0
         said_out, seen_out = usage.completion_audio_tokens or 0, usage.completion_image_tokens or 0
         thought = usage.reasoning_tokens or 0 if price.reasoning is not None else 0
@@ -78,13 +89,12 @@ class Price:
             + an_hour * price.rate("cache_write_1h")
             + said_in * price.rate("prompt_audio")
             + seen_in * price.rate("prompt_image")
-            + max(0, usage.completion_tokens - said_out - seen_out - thought) * price.completion
+            + max(0, completion - said_out - seen_out - thought) * price.completion
             + said_out * price.rate("completion_audio")
             + seen_out * price.rate("completion_image")
             + thought * price.rate("reasoning")
         )
-        whole, rest = divmod(product, _MILLION)
-        return whole + (rest * 2 > _MILLION or (rest * 2 == _MILLION and whole % 2 == 1))
+        return _rounded(product)
 
     def of(self, usage: Usage) -> Price:
         """The price that counts for a usage: of its service tier, and of its prompt's length."""
@@ -117,6 +127,12 @@ class Price:
             above=tuple((start, price.times(factor)) for start, price in self.above),
             tiers=tuple((name, price.times(factor)) for name, price in self.tiers),
         )
+
+
+def _rounded(product: int) -> int:
+    """A sum of tokens x rate as nano-USD."""
+    nano_usd, rest = divmod(product, _MILLION)
+    return nano_usd + (rest * 2 > _MILLION or (rest * 2 == _MILLION and nano_usd % 2 == 1))
 
 
 def _times(rate: int | None, factor: Decimal) -> int | None:

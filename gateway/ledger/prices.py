@@ -6,7 +6,6 @@ that is not known gives an unknown cost, never 0. Local models cost machine time
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -110,7 +109,10 @@ class PriceBook:
         if answered is not None and answered.id == self._baseline.id:
             exact = self.baseline(usage, at_ns).nano_usd
             return exact, exact
-        low, high = (self.baseline(_longer(usage, factor), at_ns).nano_usd for factor in self._span)
+        price = self._of_day(self._baseline, at_ns)
+        if price is None:
+            return None, None
+        low, high = (price.cost(usage, whole(usage.completion_tokens * factor)) for factor in self._span)
         return low, high
 
     def price(self, model: Model, day: dt.date) -> Price | None:
@@ -140,13 +142,6 @@ class PriceBook:
                 self._today.clear()
             self._today[key] = self.price(model, dt.date.fromordinal(719_163 + day_number))
         return self._today[key]
-
-
-def _longer(usage: Usage, factor: Decimal) -> Usage:
-    """The same prompt with another length of answer."""
-    return (
-        usage if factor == 1 else dataclasses.replace(usage, completion_tokens=whole(usage.completion_tokens * factor))
-    )
 
 
 # Errors that say that no model worked on the request.

@@ -105,14 +105,17 @@ class LedgerRecorder:
         if settled is not None and self._settle is not None:
             self._settle(exchange.request_id, settled)
         written = self._ledger.append(entry, attempts, audit, settled)
+        patience_s = _HANGING_S if self._ledger.hangs else _WAIT_S
+        patience = asyncio.get_running_loop().call_later(patience_s, _give_up, written)
         try:
-            async with asyncio.timeout(_HANGING_S if self._ledger.hangs else _WAIT_S):
-                await asyncio.shield(written)
+            await written  # whoever stops waiting for it, the ledger goes on
         except TimeoutError:  # the database does not even say no
             self._metrics.ledger_failures.inc()
             await asyncio.to_thread(self._ledger.rescue, entry, attempts, audit, settled)
         except OSError:
             self._metrics.ledger_failures.inc()
+        finally:
+            patience.cancel()
 
     def record_shadow(self, exchange: Exchange, attempt: Attempt) -> None:
         """A copy's call, under its request: the entry has been written, so it comes after the entry's own calls."""
@@ -121,6 +124,12 @@ class LedgerRecorder:
         if self._traces is not None:
             self._traces.record_shadow(exchange, attempt.aside.span_id, call)
         self._ledger.add([call], copy_record(exchange, call))
+
+
+def _give_up(written: asyncio.Future[None]) -> None:
+    """End the wait for an entry: cheaper than `asyncio.timeout`, and every request pays for it."""
+    if not written.done():
+        written.set_exception(TimeoutError())
 
 
 def settled_to(exchange: Exchange, attempts: list[AttemptEntry]) -> int | None:
