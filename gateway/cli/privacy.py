@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,9 +10,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from gateway.cli.bars import Bars
 from gateway.errors import ConfigError
 from gateway.signals.privacy import OPERATING_POINTS, PrivacyScanner
 from router_models import manifest
+from router_models.train import privacy_presidio
 from router_models.train.privacy_data import Row, read_own, read_public
 from router_models.train.privacy_evaluate import GROUPS, RATES, Line, Scored, Share, latencies, recall_at, score, table
 from router_models.train.privacy_identifiers import EVASIONS, IDENTIFIERS, WORDED, Cell, measure
@@ -41,16 +44,25 @@ def command() -> None:
 @click.option("--by", default=",".join(GROUPS), show_default=True, help="Groups, separated by commas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def evaluate(data: Path | None, split: str, point: str, by: str, as_json: bool) -> None:
-    """Recall and false alarms by language, kind, level, evasion and source, with intervals, beside patterns alone."""
+    """Recall and false alarms by language, kind, level, evasion and source, with intervals.
+
+    Beside patterns alone, and beside Presidio where it is installed (`pip install presidio-analyzer`).
+    """
     groups = [name.strip() for name in by.split(",") if name.strip()]
     if unknown := [name for name in groups if name not in GROUPS]:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GROUPS)}", param_hint="--by")
-    scored = score(_rows(data, split), PrivacyScanner.load(manifest.FOLDER, operating_point=point))
+    presidio = privacy_presidio.load()
+    rows = _rows(data, split)
+    with Bars() as bars:
+        bars.begins("messages", len(rows))
+        scanner = PrivacyScanner.load(manifest.FOLDER, operating_point=point)
+        scored = score(_counted(rows, bars), scanner, presidio.score if presidio else None)
     lines = list(table(scored, groups))
     if as_json:
-        click.echo(orjson.dumps(_as_json(scored, lines, point)))
+        click.echo(orjson.dumps({**_as_json(scored, lines, point), "presidio": presidio.said if presidio else None}))
         return
     _print(scored, lines, point)
+    Console(width=150).print(presidio.said if presidio else privacy_presidio.INSTALL, highlight=False, markup=False)
 
 
 @command.command()
@@ -96,6 +108,12 @@ def latency(data: Path | None, as_json: bool) -> None:
     Console(width=150).print(out)
 
 
+def _counted(rows: list[Row], bars: Bars) -> Iterator[Row]:
+    for row in rows:
+        bars.step()
+        yield row
+
+
 def _rows(data: Path | None, split: str) -> list[Row]:
     own = read_own(OWN_MESSAGES)[split] if OWN_MESSAGES.is_dir() else []
     if data is None:
@@ -125,19 +143,23 @@ def _as_json(scored: list[Scored], lines: list[Line], point: str) -> dict[str, o
 
 
 def _print(scored: list[Scored], lines: list[Line], point: str) -> None:
-    console = Console(width=150)
+    console = Console(width=190)
     for rate in RATES:
         share, cut = recall_at(scored, rate)
         console.print(f"recall at {rate:.0%} false alarms: {_shown(share)}, cut at {cut:.4f}", highlight=False)
     out = Table(title=f"privacy: {point}", title_justify="left")
-    for name in ("group", "name", "found", "false alarms", "level right", "patterns: found", "patterns: false alarms"):
+    compared = lines[0].presidio_recall.total + lines[0].presidio_false_alarms.total > 0
+    beside = ("patterns", "Presidio") if compared else ("patterns",)
+    ours = ("group", "name", "found", "false alarms", "level right")
+    for name in (*ours, *(f"{one}: {what}" for one in beside for what in ("found", "false alarms"))):
         out.add_column(name)
     previous = lines[0].group
     for line in lines:
         if line.group != previous:
             out.add_section()
             previous = line.group
-        shares = (line.recall, line.false_alarms, line.level_right, line.patterns_recall, line.patterns_false_alarms)
+        shares = [line.recall, line.false_alarms, line.level_right, line.patterns_recall, line.patterns_false_alarms]
+        shares += [line.presidio_recall, line.presidio_false_alarms] if compared else []
         out.add_row(line.group, line.name, *(_shown(share) for share in shares))
     console.print(out)
 

@@ -30,13 +30,14 @@ LENGTHS = {100: 600, 1_000: 300, 100_000: 12}  # characters, and how many texts 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A row and what the scan said of it; `form` is the evidence of identifiers alone."""
+    """A row and what the scan said of it; `form` is the evidence of identifiers alone, `presidio` its surest result."""
 
     row: Row
     stay_score: float
     data: DataClass
     held: bool
     form: bool
+    presidio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Line:
     level_right: Share
     patterns_recall: Share
     patterns_false_alarms: Share
+    presidio_recall: Share
+    presidio_false_alarms: Share
 
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
@@ -117,15 +120,19 @@ def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
 
 
-def score(rows: Sequence[Row], scanner: PrivacyScanner) -> list[Scored]:
-    """Scan every row that has a label."""
+def score(
+    rows: Iterable[Row], scanner: PrivacyScanner, presidio: Callable[[str, str], float] | None = None
+) -> list[Scored]:
+    """Scan every row that has a label; `presidio` gives its score of a text in a language."""
     scored = []
     for row in rows:
         if row.label is None:
             continue
         detection = scanner.scan([Part("user", row.text)])
         form = any(one.data >= DataClass.PERSONAL and one.score >= 0.5 for one in examine(row.text).found)
-        scored.append(Scored(row, detection.stay_score, detection.data, detection.data >= DataClass.PERSONAL, form))
+        held = detection.data >= DataClass.PERSONAL
+        other = presidio(row.text, row.lang) if presidio is not None else None
+        scored.append(Scored(row, detection.stay_score, detection.data, held, form, other))
     return scored
 
 
@@ -162,4 +169,12 @@ def _line(group: str, name: str, scored: Sequence[Scored]) -> Line:
         level_right=Share(sum(one.data == one.row.level for one in graded), len(graded)),
         patterns_recall=Share(sum(one.form for one in sensitive), len(sensitive)),
         patterns_false_alarms=Share(sum(one.form for one in harmless), len(harmless)),
+        presidio_recall=_presidio(sensitive),
+        presidio_false_alarms=_presidio(harmless),
     )
+
+
+def _presidio(scored: Sequence[Scored]) -> Share:
+    """How many Presidio found anything in, at its own operating point."""
+    asked = [one.presidio for one in scored if one.presidio is not None]
+    return Share(sum(score > 0 for score in asked), len(asked))
