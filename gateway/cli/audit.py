@@ -110,8 +110,9 @@ def erase(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Take away whose requests a caller's were, for ever, and leave the proof of it in the audit.
 
-    Ledger: key id, team, app and tags become `erased`; money and counts stay. Audit: the records stay, their caller's
-    name goes. Running gateways empty their answer cache within two seconds. Logs are not in our hands.
+    Ledger: key id, team, app and tags become `erased`; money and counts stay; feedback goes, and the own budgets and
+    rates of a key that is revoked or over. Audit: the records stay, their caller's name goes. Running gateways empty
+    answer cache, pseudonyms and remembered conversations within two seconds. Logs are not in our hands.
     """
     if (caller is None) == (subject_key is None):
         raise click.UsageError("give either --caller or --subject-key")

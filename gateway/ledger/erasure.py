@@ -8,6 +8,7 @@ thing to erase, kept for every answer so that a rare command spares the others a
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from dataclasses import dataclass
@@ -19,8 +20,22 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.ledger.audit_record import ERASED, ERASURE, Record, subject_of
+from gateway.ledger.batch import Batch
 from gateway.ledger.chain import lock, write_now
-from gateway.ledger.tables import audit_callers, daily, entries, erasures, feedback, keys
+from gateway.ledger.entry import Entry
+from gateway.ledger.tables import (
+    audit_callers,
+    budget_alerts,
+    budget_use,
+    daily,
+    entries,
+    erasures,
+    feedback,
+    keys,
+    limits,
+    rate_windows,
+    reservations,
+)
 
 _log = logging.getLogger("cauce.audit")
 _ERASED_TAGS = f'["{ERASED}"]'
@@ -63,6 +78,7 @@ def erase(engine: Engine, caller: str, *, by: str) -> Erased:
                 "keys": _erase_key(connection, caller, now_us),
             }
             connection.execute(delete(feedback).where(feedback.c.caller == caller))
+            _erase_limits(connection, caller, now_us)
             subject = subject_of(caller)
             connection.execute(insert(erasures).values(subject=subject, time_us=now_us))
             detail = orjson.dumps({"subject": subject, "by": by, **counts}).decode()
@@ -108,6 +124,51 @@ def _erase_key(connection: Connection, caller: str, now_us: int) -> int:
         update(keys).where(keys.c.id == caller, over).values(org=ERASED, team=ERASED, app=ERASED, tags=_ERASED_TAGS)
     )
     return done.rowcount
+
+
+def _erase_limits(connection: Connection, caller: str, now_us: int) -> None:
+    """What its own budget and rates were, and what was counted on them. A key that is still valid is held to them."""
+    valid = select(keys.c.id).where(
+        keys.c.id == caller, keys.c.revoked_us.is_(None), or_(keys.c.expires_us.is_(None), keys.c.expires_us > now_us)
+    )
+    if connection.execute(valid).first() is not None:
+        return
+    scope = f"key:{caller}"
+    connection.execute(delete(limits).where(limits.c.scope == scope))
+    for table in (budget_use, budget_alerts, reservations):
+        connection.execute(delete(table).where(table.c.name.startswith(f"{scope}/", autoescape=True)))
+    connection.execute(delete(rate_windows).where(rate_windows.c.name.contains(f"{scope}/", autoescape=True)))
+
+
+def without_erased(connection: Connection, batch: Batch) -> Batch:
+    """A batch that waited (on disk, while the database was away), without the names of callers erased meanwhile."""
+    when = {row.subject: row.time_us for row in connection.execute(select(erasures).order_by(erasures.c.time_us))}
+    if not when:
+        return batch
+    gone = {one.request_id for one in batch.entries if one.time_us <= when.get(subject_of(one.caller), -1)}
+    kept = [_nameless(one) if one.request_id in gone else one for one in batch.entries]
+    records = [
+        dataclasses.replace(one, who=None)
+        if one.who is not None and one.time_us <= when.get(subject_of(one.who.caller), -1)
+        else one
+        for one in batch.audit
+    ]
+    return dataclasses.replace(batch, entries=kept, audit=records)
+
+
+def _nameless(entry: Entry) -> Entry:
+    signals = orjson.loads(entry.signals)
+    if signals:
+        signals["tags"] = [ERASED]
+    return dataclasses.replace(
+        entry,
+        caller=ERASED,
+        team=ERASED,
+        app=ERASED,
+        org=ERASED,
+        tags=_ERASED_TAGS,
+        signals=orjson.dumps(signals).decode(),
+    )
 
 
 def _overwrite_freed_pages(connection: Connection) -> None:

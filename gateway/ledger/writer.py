@@ -29,6 +29,7 @@ from gateway.ledger.book import Answer, Book, Question, Use
 from gateway.ledger.chain import Chain, lock
 from gateway.ledger.daily import Daily
 from gateway.ledger.entry import AttemptEntry, Entry
+from gateway.ledger.erasure import without_erased
 from gateway.ledger.spool import Place, Spool
 from gateway.ledger.tables import attempts, entries, insert_many
 
@@ -322,12 +323,12 @@ class Ledger:
 
     def _write_kept(self, batch: Batch) -> bool:
         """Whether the database has it. One entry that cannot be written, ever, does not keep the others from it."""
-        if self._commit(batch, ()) is not None:
+        if self._commit(batch, (), waited=True) is not None:
             return True
         if self._away:
             return False
         for one in by_request(batch):
-            if self._commit(one, ()) is None:
+            if self._commit(one, (), waited=True) is None:
                 if self._away:
                     return False  # all of it again later: what is written twice is booked once
                 _log.error(
@@ -350,7 +351,7 @@ class Ledger:
             self._spooled += place.rows
             self._backlog.append(place)
 
-    def _commit(self, batch: Batch, questions: Sequence[Question]) -> list[Answer] | None:
+    def _commit(self, batch: Batch, questions: Sequence[Question], *, waited: bool = False) -> list[Answer] | None:
         """One transaction; nothing when it failed, or may have."""
         answers: list[Answer] = []
         uses: dict[str, Use] = {}
@@ -363,6 +364,7 @@ class Ledger:
                         connection.info["wait_ms"] = wait_ms
                     if batch.settled or questions:
                         lock(connection)
+                batch = without_erased(connection, batch) if waited else batch
                 if batch.entries:
                     rows = orjson.dumps([_entry_values(entry) for entry in batch.entries]).decode()
                     new = connection.exec_driver_sql(self._entries_sql, (rows,)).scalars().all()

@@ -32,7 +32,7 @@ class Presidio:
     models: dict[str, str]
 
     def score(self, text: str, language: str) -> float:
-        """The score of the surest personal result, 0 to 1; 0 without any. Neither Spanish nor English counts as English."""
+        """The score of the surest personal result, 0 to 1; 0 without any. Other languages are read as English."""
         results = self.analyzer.analyze(text=text, language=language if language in _LANGUAGES else "en")
         return max((one.score for one in results if one.entity_type not in NOT_PERSONAL), default=0.0)
 

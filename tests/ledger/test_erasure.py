@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,20 +11,33 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select
 
-from gateway.ledger.audit_record import subject_of
+from gateway.ledger.audit_record import REQUEST, Record, Who, subject_of
+from gateway.ledger.batch import Batch
 from gateway.ledger.chain_check import check
 from gateway.ledger.erasure import Erasures, erase, is_known
 from gateway.ledger.keys import create_key, list_keys, revoke_key
 from gateway.ledger.report import Period, report
+from gateway.ledger.spool import Spool
 from gateway.ledger.store import open_engine
-from gateway.ledger.tables import audit, entries
+from gateway.ledger.tables import (
+    audit,
+    audit_callers,
+    budget_alerts,
+    budget_use,
+    entries,
+    limits,
+    metadata,
+    rate_windows,
+    reservations,
+)
+from gateway.ledger.writer import Ledger
 from gateway.telemetry.audit import read
 from gateway.telemetry.audit_report import month_report
-from gateway.types import Caller, DataClass
+from gateway.types import Budget, Caller, DataClass
 from tests.audited import a_story, far, write
-from tests.builders import a_caller
+from tests.builders import a_caller, an_entry
 
 OTHER = a_caller(id="key_2", team="sales")
 
@@ -106,6 +121,76 @@ def test_a_key_that_still_opens_the_gateway_keeps_what_it_needs(engine: Engine) 
     write(engine, a_story(caller=Caller(made.id, "billing", "bot")))
     assert erase(engine, made.id, by="dpo").keys == 0
     assert [key.caller.team for key in list_keys(engine)] == ["billing"]
+
+
+LIMITED = ("limits", "budget_use", "budget_alerts", "reservations", "rate_windows")
+
+
+def limited(engine: Engine, *, revoked: bool) -> tuple[str, str]:
+    """The ids of a key with a budget that was used and of its neighbour, whose id goes on where this one ends."""
+    budget = Budget(scope="", period="month", nano_usd=50, hard=True, carry_over=False)
+    made = create_key(engine, Caller(team="billing", budgets=(budget,)))
+    other = f"{made.id}x"
+    with engine.begin() as connection:
+        connection.execute(
+            insert(limits), [{**connection.execute(select(limits)).mappings().one(), "scope": f"key:{other}"}]
+        )
+        for name in (f"key:{made.id}", f"key:{other}"):
+            connection.execute(insert(budget_use).values((f"{name}/month/2026-11", 0, 7, 1)))
+            connection.execute(insert(budget_alerts).values((f"{name}/month/2026-11", 50, 1)))
+            connection.execute(insert(reservations).values((f"req {name}", f"{name}/month/2026-11", 1, 1)))
+            connection.execute(insert(rate_windows).values((f"requests/{name}/1/29", 1, 1)))
+    if revoked:
+        revoke_key(engine, made.id)
+    return made.id, other
+
+
+def named_in(engine: Engine, key: str) -> dict[str, int]:
+    with engine.connect() as connection:
+        stored = {name: [str(row) for row in connection.execute(select(metadata.tables[name]))] for name in LIMITED}
+    return {name: sum(f"key:{key}/" in row or f"key:{key}'" in row for row in rows) for name, rows in stored.items()}
+
+
+def test_what_a_closed_key_might_spend_and_did_goes_and_its_neighbours_stays(engine: Engine) -> None:
+    mine, other = limited(engine, revoked=True)
+    assert set(named_in(engine, mine).values()) == {1}
+    erase(engine, mine, by="dpo")
+    assert set(named_in(engine, mine).values()) == {0}
+    assert set(named_in(engine, other).values()) == {1}
+
+
+def test_a_valid_key_is_held_to_its_budget_after_an_erasure(engine: Engine) -> None:
+    mine, _ = limited(engine, revoked=False)
+    erase(engine, mine, by="dpo")
+    assert set(named_in(engine, mine).values()) == {1}
+
+
+def test_what_waited_on_disk_while_a_caller_was_erased_names_nobody(
+    engine: Engine, caller: Caller, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=1_000_000)
+    who = Who(caller.id, caller.team, caller.app)
+    waiting = an_entry("req_waiting", caller=caller.id, team=caller.team, app=caller.app, data_class="personal")
+    kept = Batch([waiting], [], [Record(REQUEST, 1, "req_waiting", who)], rows=1)
+    theirs = dataclasses.replace(waiting, request_id="req_other", caller=OTHER.id, team=OTHER.team)
+    spool.append(Batch([theirs], [], [Record(REQUEST, 1, "req_other", Who(OTHER.id, "sales", ""))], rows=1))
+    spool.append(kept)
+    spool.close()  # as the death of a process does
+    erase(engine, caller.id, by="dpo")
+
+    async def start() -> None:
+        ledger = Ledger(engine, on_failure=lambda _: None, spool=Spool(tmp_path / "spool", max_bytes=1_000_000))
+        await ledger.append(an_entry("req_new"), [])
+        await asyncio.to_thread(ledger.close)
+
+    asyncio.run(start())
+    with engine.connect() as connection:
+        rows = connection.execute(select(entries.c.request_id, entries.c.caller)).all()
+        found = {row.request_id: row.caller for row in rows if row.request_id in {"req_waiting", "req_other"}}
+        assert caller.team not in "".join(map(str, connection.execute(select(entries)).all()))
+        assert caller.id not in "".join(map(str, connection.execute(select(audit_callers)).all()))
+    assert found == {"req_waiting": "erased", "req_other": OTHER.id}
+    assert check(engine).whole
 
 
 def test_what_is_asked_after_an_erasure_is_a_new_caller_that_can_be_erased_again(
