@@ -8,7 +8,7 @@ import datetime as dt
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -265,35 +265,57 @@ class Gateway:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-        await self.parts.watch.aclose()
-        if self.parts.openings is not None:
-            await self.parts.openings.aclose()
-        await self.parts.shadows.aclose()
-        await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
-        await self.parts.rates.aclose()
-        await self.parts.budgets.aclose()
-        await self.parts.pool.aclose()
-        await asyncio.to_thread(self.parts.ledger.close)
+        try:
+            await self.parts.watch.aclose()
+            if self.parts.openings is not None:
+                await self.parts.openings.aclose()
+            await self.parts.shadows.aclose()
+            await asyncio.gather(*(upstream.aclose() for upstream in self.parts.upstreams.values()))
+            await self.parts.rates.aclose()
+            await self.parts.budgets.aclose()
+            await self.parts.pool.aclose()
+        finally:  # whatever would not end: what was promised is written
+            await asyncio.to_thread(self.parts.ledger.close)
         if self.parts.traces is not None:
             await self.parts.traces.aclose()
         self.parts.metrics.close()
 
     async def _keep(self) -> None:
+        await self._looked(self._greet)
+        looks = (self._follow_keys, self.parts.budgets.keep, self._follow_erasures, self._follow_policy)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for look in looks:
+                await self._looked(look)
+
+    async def _looked(self, look: Callable[[], Awaitable[None]]) -> None:
+        """One look; a fault in it ends no other: a key that is revoked must lose the gateway whatever else is wrong."""
+        try:
+            await look()
+        except Exception as error:
+            _log.error(
+                "the gateway could not look after itself", extra=fields(error=type(error).__name__, at=places(error))
+            )
+
+    async def _greet(self) -> None:
         upstreams = self.parts.upstreams
         states = await asyncio.gather(*(upstream.health() for upstream in upstreams.values()))
         for name, state in zip(upstreams, states, strict=True):
             if not state.ready:
                 _log.warning("a model is not ready", extra=fields(model=name, detail=state.detail))
         await asyncio.to_thread(self._remember)
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            await asyncio.to_thread(self.parts.keys.load)
-            await self.parts.budgets.keep()
-            if subjects := await asyncio.to_thread(self.parts.erasures.look):
-                self._forget(subjects)
-            if (policy := await asyncio.to_thread(self.parts.policy.look)) is not None:
-                before = self._enter(policy)
-                await asyncio.to_thread(self._remember, before)
+
+    async def _follow_keys(self) -> None:
+        await asyncio.to_thread(self.parts.keys.load)
+
+    async def _follow_erasures(self) -> None:
+        if subjects := await asyncio.to_thread(self.parts.erasures.look):
+            self._forget(subjects)
+
+    async def _follow_policy(self) -> None:
+        if (policy := await asyncio.to_thread(self.parts.policy.look)) is not None:
+            before = self._enter(policy)
+            await asyncio.to_thread(self._remember, before)
 
     def _forget(self, subjects: frozenset[str]) -> None:
         """Callers were erased: no answer is kept that could be theirs, and the audit gives them no old name."""

@@ -74,7 +74,7 @@ class Watch:
         while True:
             try:
                 found = await apart(verify, self._ledger, limit_s=_LONGEST_CHECK_S, line=self._line)
-            except (CauceError, TooLong) as error:
+            except (CauceError, TooLong, OSError) as error:
                 _log.warning("the audit could not be checked", extra=fields(error=type(error).__name__))
             else:
                 self._metrics.audit_problems.set(found["problem_count"])

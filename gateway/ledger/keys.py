@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, Row, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.ledger.limits import Limits, limits_of, read_limits, set_limits
@@ -130,31 +131,25 @@ def _rows(engine: Engine) -> list[tuple[str, StoredKey]]:
     known = read_limits(engine)
     with engine.connect() as connection:
         rows = connection.execute(select(keys).order_by(keys.c.created_us.desc())).all()
-    return [
-        (
-            row.hash,
-            _limited(
-                StoredKey(
-                    row.id,
-                    Caller(
-                        id=row.id,
-                        team=row.team,
-                        app=row.app,
-                        tags=tuple(orjson.loads(row.tags)),
-                        models=None if row.models is None else frozenset(orjson.loads(row.models)),
-                        data=DataClass(row.data_class),
-                        org=row.org,
-                    ),
-                    row.created_us,
-                    row.expires_us,
-                    row.revoked_us,
-                    Role(row.role),
-                ),
-                known,
-            ),
+    return [(row.hash, _limited(_stored(row), known)) for row in rows]
+
+
+def _stored(row: Row[Any]) -> StoredKey:
+    """A key as it is kept. One that cannot be read (a newer version's) opens nothing, and keeps none from closing."""
+    try:
+        caller = Caller(
+            id=row.id,
+            team=row.team,
+            app=row.app,
+            tags=tuple(orjson.loads(row.tags)),
+            models=None if row.models is None else frozenset(orjson.loads(row.models)),
+            data=DataClass(row.data_class),
+            org=row.org,
         )
-        for row in rows
-    ]
+        return StoredKey(row.id, caller, row.created_us, row.expires_us, row.revoked_us, Role(row.role))
+    except (ValueError, TypeError) as error:
+        _log.error("the key %s cannot be read and opens nothing: %s", row.id, type(error).__name__)
+        return StoredKey(row.id, Caller(row.id, row.team, row.app), row.created_us, row.expires_us, revoked_us=0)
 
 
 class KeyRing:

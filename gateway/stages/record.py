@@ -16,7 +16,7 @@ from gateway.ledger.energy import Footprint
 from gateway.ledger.entry import AttemptEntry, Entry, attempt_entries, attempt_entry, entry_of
 from gateway.ledger.prices import MACHINE_TIME, PriceBook
 from gateway.telemetry.audit import copy_record, record_of
-from gateway.telemetry.logs import fields
+from gateway.telemetry.logs import fields, places
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Attempt, Exchange
 
@@ -95,16 +95,14 @@ class LedgerRecorder:
         exchange.seconds = time.monotonic() - exchange.began
         attempts = attempt_entries(exchange, self._prices, self._footprint)
         entry = entry_of(exchange, attempts, self._prices)
-        self._metrics.observe(entry, attempts)
-        self._metrics.observe_story(exchange)
-        if self._traces is not None:
-            self._traces.record(exchange, entry, attempts)
-        if _log.isEnabledFor(logging.INFO):
-            _log.info(entry.outcome, extra=fields(**_line(entry)))
         audit, settled = record_of(exchange, entry, attempts), settled_to(exchange, attempts)
+        written = self._ledger.append(entry, attempts, audit, settled)
         if settled is not None and self._settle is not None:
             self._settle(exchange.request_id, settled)
-        written = self._ledger.append(entry, attempts, audit, settled)
+        try:
+            self._tell(exchange, entry, attempts)
+        except Exception as error:  # what is measured may be wrong, what is owed is written
+            _log.error("a request could not be measured", extra=fields(error=type(error).__name__, at=places(error)))
         patience_s = _HANGING_S if self._ledger.hangs else _WAIT_S
         patience = asyncio.get_running_loop().call_later(patience_s, _give_up, written)
         try:
@@ -116,6 +114,15 @@ class LedgerRecorder:
             self._metrics.ledger_failures.inc()
         finally:
             patience.cancel()
+
+    def _tell(self, exchange: Exchange, entry: Entry, attempts: list[AttemptEntry]) -> None:
+        """To metrics, traces and the log."""
+        self._metrics.observe(entry, attempts)
+        self._metrics.observe_story(exchange)
+        if self._traces is not None:
+            self._traces.record(exchange, entry, attempts)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info(entry.outcome, extra=fields(**_line(entry)))
 
     def record_shadow(self, exchange: Exchange, attempt: Attempt) -> None:
         """A copy's call, under its request: the entry has been written, so it comes after the entry's own calls."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -16,9 +18,9 @@ from gateway.console.access import Sessions
 from gateway.ledger.keys import KeyRing
 from gateway.ledger.store import open_engine
 from gateway.settings import Settings
-from tests.console.conftest import POLICY, Keyed, Person, cauce
+from tests.console.conftest import CONFIG, POLICY, PRICES, Keyed, Person, cauce
 from tests.entries import count, eventually
-from tests.running import Running
+from tests.running import Running, running
 
 PAGES = ["", "/decisions", "/decisions/feed", "/decisions/req_1", "/playground", "/policies", "/policies/draft",
          "/policies/abc", "/spend", "/spend.csv", "/models", "/keys", "/audit", "/audit/report"]  # fmt: skip
@@ -76,6 +78,21 @@ def test_a_revoked_key_loses_the_console(keyed: Keyed) -> None:
     person = keyed.person(made["key"])
     cauce(keyed.gateway.folder, "keys", "revoke", made["id"])
     eventually(lambda: person.see("").status_code == 303)
+
+
+def test_a_key_is_revoked_in_a_gateway_that_cannot_read_another_one(tmp_path: Path) -> None:
+    (tmp_path / "cauce.yaml").write_text(CONFIG)
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    good, odd = (json.loads(cauce(tmp_path, "keys", "create", "--json")) for _ in range(2))
+    known = {"authorization": f"Bearer {good['key']}"}
+    with running(tmp_path, CONFIG, policy=POLICY) as gateway:
+        assert httpx.get(f"{gateway.base_url}/models", headers=known).status_code == 200
+        with contextlib.closing(sqlite3.connect(tmp_path / "cauce.db")) as ledger:
+            ledger.execute("UPDATE keys SET role = 'of a newer version' WHERE id = ?", (odd["id"],))
+            ledger.commit()
+        eventually(lambda: "cannot be read" in gateway.output)
+        cauce(tmp_path, "keys", "revoke", good["id"])
+        eventually(lambda: httpx.get(f"{gateway.base_url}/models", headers=known).status_code == 401)
 
 
 def test_whoever_types_wrong_keys_has_to_wait_even_with_the_right_one(keyed: Keyed) -> None:

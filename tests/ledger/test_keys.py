@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from gateway.ledger.keys import KeyRing, Role, create_key, list_keys, revoke_key
 from gateway.ledger.tables import keys
@@ -80,3 +80,13 @@ def test_whoever_showed_a_key_is_known_by_its_id_until_it_is_revoked(engine: Eng
     ring.load()
     assert ring.by_id(new.id) is None
     assert ring.stored(new.key) is None
+
+
+def test_a_key_that_cannot_be_read_opens_nothing_and_keeps_no_other_from_being_revoked(engine: Engine) -> None:
+    good, odd = (create_key(engine, a_caller()) for _ in range(2))
+    ring = KeyRing(engine, always=False)
+    with engine.begin() as connection:
+        connection.execute(update(keys).where(keys.c.id == odd.id).values(role="auditor"))
+    assert revoke_key(engine, good.id)
+    ring.load()
+    assert (ring.find(good.key), ring.find(odd.key), ring.required) == (None, None, True)
