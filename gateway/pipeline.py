@@ -17,7 +17,7 @@ from typing import Protocol
 from gateway.cache.conversations import Conversations
 from gateway.cache.store import Kept
 from gateway.climb import Climb, nothing_allowed
-from gateway.errors import UpstreamError
+from gateway.errors import InternalError, UpstreamError
 from gateway.gate import Gate
 from gateway.opened import Opened, close, usage_of
 from gateway.opinions import Opinions
@@ -48,6 +48,7 @@ from gateway.upstreams.base import Upstream
 from gateway.upstreams.failures import leave_out_quotes
 
 _KEEP_STREAM_BYTES = 1_000_000
+_BROKEN_OFF = frozenset({Outcome.ABORTED, Outcome.FAILED})
 
 
 class Recorder(Protocol):
@@ -237,9 +238,12 @@ class Pipeline:
             leave_out_quotes(error, question.inbound.parts)
             yield error_event(error, exchange.request_id)
             return
+        except Exception:  # a fault of ours
+            exchange.outcome, exchange.code = Outcome.FAILED, InternalError.code
+            raise
         finally:
             await close(opened.blocks)
-            if exchange.outcome is Outcome.ABORTED:
+            if exchange.outcome in _BROKEN_OFF:
                 end(attempt, Outcome.ABORTED)
                 attempt.usage = usage_of(opened, question)
                 await self._recorder.record(exchange)

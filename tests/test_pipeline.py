@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,12 +16,13 @@ from gateway.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from gateway.gate import Gate
+from gateway.gate import Gate, Released
 from gateway.pipeline import Pipeline, Streamed
 from gateway.sse import Relay
 from gateway.stages.classify import Classifier, Moment
 from gateway.stages.recall import Recall
 from gateway.types import CacheState, DataClass, Detection, Difficulty, Exchange, Model, Outcome, Part
+from gateway.upstreams.base import Call
 from gateway.upstreams.fake import FakeUpstream, an_answer
 from tests.builders import LARGE, SMALL, an_inbound
 from tests.policy.builders import a_policy, catalogue
@@ -279,6 +280,24 @@ def test_a_stream_that_breaks_is_an_error_to_the_client_and_is_not_kept() -> Non
     assert cut.attempts[0].usage is not None and cut.attempts[0].usage.estimated
     assert shop.ask(stream=True) == "A las nueve"
     assert shop.heard == [("small", "upstream_broken_answer"), ("small", "ok")]
+
+
+class Faulty(FakeUpstream):
+    """Our own adapter, with a fault in it."""
+
+    async def stream(self, call: Released[Call]) -> AsyncIterator[bytes]:
+        async for block in super().stream(call):
+            yield block
+            raise AttributeError("when")
+
+
+def test_a_stream_that_a_fault_of_ours_breaks_is_in_the_ledger_as_failed() -> None:
+    shop = Shop(Faulty(SMALL, ["A las nueve"]))
+    with pytest.raises(AttributeError):
+        shop.ask(stream=True)
+    broken = shop.ledger.only
+    assert (broken.outcome, broken.code, broken.attempts[0].outcome) == (Outcome.FAILED, "internal_error", "aborted")
+    assert broken.attempts[0].usage is not None
 
 
 @pytest.mark.parametrize("pieces", [1, 2])

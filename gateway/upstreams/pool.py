@@ -98,29 +98,34 @@ class Pool:
 class Deadline:
     """Ends a response whose next piece does not come: one timer a response, moved by a number a piece."""
 
-    __slots__ = ("_at", "_end", "_handle", "_loop", "_response")
+    __slots__ = ("_at", "_due", "_end", "_handle", "_loop", "_response")
 
     def __init__(self, response: aiohttp.ClientResponse, *, end: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._response = response
         self._end = end
         self._at = self._end
+        self._due = self._end  # when the timer looks; uvloop gives none for a moment that is now, which cannot say
         self._handle: asyncio.TimerHandle | None = None
 
     def within(self, seconds: float) -> None:
         """The next piece must come within this time."""
         self._at = min(self._loop.time() + seconds, self._end)
-        if self._handle is None or self._handle.when() > self._at:
+        if self._handle is None or self._due > self._at:
             self.stop()
-            self._handle = self._loop.call_at(self._at, self._check)
+            self._look_at(self._at)
 
     def rest(self) -> None:
         """A piece has come; until the next is asked for, the time is not the upstream's."""
         self._at = self._end
 
+    def _look_at(self, due: float) -> None:
+        self._due = due
+        self._handle = self._loop.call_at(due, self._check)
+
     def _check(self) -> None:
         if self._loop.time() < self._at:
-            self._handle = self._loop.call_at(self._at, self._check)
+            self._look_at(self._at)
             return
         self._handle = None
         # Waking the reader with an error is what works whatever state the parser is in.

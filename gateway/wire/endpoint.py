@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
@@ -30,6 +30,7 @@ from gateway.ledger.rates import Rates, Standing
 from gateway.pipeline import Recorder, Reply, Streamed, Whole
 from gateway.settings import LimitSettings
 from gateway.signals.shape import outline
+from gateway.sse import error_event
 from gateway.stages.reserve import completion_tokens
 from gateway.types import Exchange, Inbound, Outcome, Part, Trace
 from gateway.upstreams import passing
@@ -217,7 +218,7 @@ class Endpoint:
         try:
             headers = _named(reply_headers(exchange, whole=False), exchange, flow)
             await _send_head(send, 200, headers + _EVENTS, flow)
-            async for piece in reply.chunks:
+            async for piece in self._to_its_end(reply, exchange):
                 chunk = events.feed(piece) if events else piece
                 if not chunk:
                     continue
@@ -229,6 +230,14 @@ class Endpoint:
             await send({"type": "http.response.body", "body": b""})
         finally:
             await reply.chunks.aclose()
+
+    async def _to_its_end(self, reply: Streamed, exchange: Exchange) -> AsyncGenerator[bytes, None]:
+        """A stream's pieces; where a fault of ours breaks it, which its entry says already, the event that says so."""
+        try:
+            async for piece in reply.chunks:
+                yield piece
+        except Exception as error:
+            yield error_event(self._known(error, exchange), exchange.request_id)
 
     async def _refuse(self, error: CauceError, exchange: Exchange, receive: Receive, send: Send, flow: _Flow) -> None:
         """An error in the shape of the door, recorded first; nothing more once a reply has begun."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from gateway.errors import (
     UpstreamBroken,
@@ -18,7 +19,7 @@ from gateway.errors import (
 )
 from gateway.sse import MAX_EVENT_BYTES
 from gateway.upstreams.base import Upstream
-from gateway.upstreams.pool import MAX_ANSWER_BYTES
+from gateway.upstreams.pool import MAX_ANSWER_BYTES, Deadline, Pool
 from tests.running import free_port
 from tests.upstreams.dialects import TEXT, OpenAI, Say
 from tests.upstreams.loopback import (
@@ -34,6 +35,7 @@ from tests.upstreams.loopback import (
     openai,
     read_all,
     released,
+    serving,
 )
 from tests.upstreams.speaking import BOTH, ask, speaking
 
@@ -300,3 +302,18 @@ def test_a_server_that_is_not_there_is_not_ready_and_the_reason_says_where_it_sh
             assert await health_of(upstream) == (False, f"small cannot be reached at {address}: is it running?")
 
     clean_run(main())
+
+
+def test_a_limit_that_is_over_now_can_be_moved_like_any_other() -> None:
+    async def main() -> None:
+        loop, pool = asyncio.get_running_loop(), Pool()
+        async with serving(openai) as server, pool.session().get(server.url) as response:
+            deadline = Deadline(response, end=loop.time())
+            deadline.within(5)  # for uvloop this is now, and no timer
+            deadline.within(5)
+            await asyncio.sleep(0.01)
+            with pytest.raises(TimeoutError):
+                await response.content.readany()
+        await pool.aclose()
+
+    uvloop.run(main())
