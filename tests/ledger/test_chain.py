@@ -21,10 +21,8 @@ from tests.builders import NOON_NS, a_caller
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = open_engine(f"sqlite:///{tmp_path}/ledger.db")
-    yield opened
-    opened.dispose()
+def engine(ledger_engine: Engine) -> Engine:
+    return ledger_engine
 
 
 def writers(engine: Engine) -> list[str]:
@@ -135,23 +133,34 @@ TAMPERED = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def written(engine: Engine) -> tuple[Engine, str]:
-    """A gateway's chain of a start and six requests, which a second one quotes; and the writer of the first."""
+def two_chains(engine: Engine) -> str:
+    """A gateway's chain of a start and six requests, which a second one quotes; the writer of the first."""
     write(engine, *(a_story() for _ in range(6)))
     (first,) = writers(engine)
     write(engine, a_story())
-    return engine, first
+    return first
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[tuple[Engine, str]]:
+    """The same in SQLite: what is changed where is the same in any database."""
+    engine = open_engine(f"sqlite:///{tmp_path}/ledger.db")
+    yield engine, two_chains(engine)
+    engine.dispose()
 
 
 def found(checked: Checked) -> set[tuple[str, str]]:
     return {(problem.kind, problem.where) for problem in checked.problems}
 
 
-def test_what_nobody_touched_is_whole(written: tuple[Engine, str]) -> None:
-    checked = check(written[0])
+def test_what_nobody_touched_is_whole_until_somebody_does(engine: Engine) -> None:
+    writer = two_chains(engine)
+    checked = check(engine)
     assert checked.whole
     assert (checked.chains, checked.records) == (2, 9)
+    with engine.begin() as connection:
+        exchange_two(connection, writer)
+    assert ("order", f"{writer}:5") in found(check(engine))
 
 
 @pytest.mark.parametrize("name", TAMPERED)
@@ -202,17 +211,17 @@ def test_an_anchor_stays_good_while_records_are_added(written: tuple[Engine, str
 # --- several writers --------------------------------------------------------------------------------------------------
 
 
-def test_writers_at_the_same_time_keep_a_chain_each_and_none_forks(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    open_engine(url).dispose()
+def test_writers_at_the_same_time_keep_a_chain_each_and_none_forks(ledger_url: str) -> None:
+    open_engine(ledger_url).dispose()
 
     def gateway(_number: int) -> None:
-        engine = open_engine(url)
+        engine = open_engine(ledger_url)
         write(engine, *(a_story() for _ in range(300)))
+        engine.dispose()
 
     with ThreadPoolExecutor(4) as hands:
         list(hands.map(gateway, range(4)))
-    engine = open_engine(url)
+    engine = open_engine(ledger_url)
     checked = check(engine)
     assert found(checked) == set()
     assert (checked.chains, checked.records) == (4, 4 + 1200)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, func, select, update
 
@@ -53,8 +53,9 @@ def without_daily(engine: Engine) -> None:
         connection.execute(delete(daily))
 
 
-def a_ledger(folder: Path) -> Engine:
-    return open_engine(f"sqlite:///{folder}/ledger.db")
+@pytest.fixture
+def engine(ledger_engine: Engine) -> Engine:
+    return ledger_engine
 
 
 COSTS = st.none() | st.integers(0, 10**15)
@@ -76,8 +77,7 @@ PERIODS = st.sampled_from(
 )
 
 
-def filled(folder: Path, made: list[tuple[Any, ...]]) -> Engine:
-    engine = a_ledger(folder)
+def fill(engine: Engine, made: list[tuple[Any, ...]]) -> None:
     made_entries = [
         an_entry(str(n), team=team, model=model, cost_nano_usd=cost, time_us=at, baseline_nano_usd=baseline,
                  baseline_low_nano_usd=baseline, baseline_high_nano_usd=baseline, energy_low_uwh=energy,
@@ -90,7 +90,6 @@ def filled(folder: Path, made: list[tuple[Any, ...]]) -> Engine:
             shadow(engine, str(n), None if later == "unknown shadow" else 77)
         if later in {"correction", "both"}:
             correct(engine, str(n), -5)
-    return engine
 
 
 def total(rows: list[dict[str, Any]]) -> dict[str, int]:
@@ -98,12 +97,13 @@ def total(rows: list[dict[str, Any]]) -> dict[str, int]:
     return {name: sum(row[name] or 0 for row in rows) for name in names}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(REQUESTS, GROUPINGS, PERIODS)
 def test_any_grouping_sums_to_the_whole_with_daily_sums_and_without(
-    tmp_path_factory: pytest.TempPathFactory, made: list[tuple[Any, ...]], by: list[str], period: Period
+    new_ledger: Callable[[], str], made: list[tuple[Any, ...]], by: list[str], period: Period
 ) -> None:
-    engine = filled(tmp_path_factory.mktemp("ledger"), made)
+    engine = open_engine(new_ledger())
+    fill(engine, made)
     requests = total(report(engine, by=("request",), period=period, zone=MADRID))
     groups = report(engine, by=tuple(by), period=period, zone=MADRID)
     assert total(groups) == requests
@@ -111,25 +111,23 @@ def test_any_grouping_sums_to_the_whole_with_daily_sums_and_without(
     assert report(engine, by=tuple(by), period=period, zone=MADRID) == groups
     list(rebuild(engine, MADRID))
     assert report(engine, by=tuple(by), period=period, zone=MADRID) == groups
+    engine.dispose()
 
 
-def test_what_was_handed_over_twice_is_summed_once(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_what_was_handed_over_twice_is_summed_once(engine: Engine) -> None:
     write(engine, an_entry("1"), an_entry("2"), an_entry("3"))
     with engine.connect() as connection:
         assert connection.execute(select(func.sum(daily.c.requests))).scalar() == 3
 
 
-def test_daily_sums_that_hold_other_requests_than_the_ledger_are_not_used(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_daily_sums_that_hold_other_requests_than_the_ledger_are_not_used(engine: Engine) -> None:
     write(engine, an_entry("1", cost_nano_usd=5))
     write(engine, an_entry("2", cost_nano_usd=7), zone=None)  # by a gateway that keeps no sums
     (row,) = report(engine, by=("team",), period=ALWAYS, zone=MADRID)
     assert (row["requests"], row["cost_nano_usd"]) == (2, 12)
 
 
-def test_whole_days_are_read_from_their_sums(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_whole_days_are_read_from_their_sums(engine: Engine) -> None:
     write(engine, an_entry("1", cost_nano_usd=5), an_entry("2", cost_nano_usd=7))
     with engine.begin() as connection:  # something that only one of the two says
         connection.execute(update(daily).values(cost_nano_usd=99))
@@ -137,8 +135,7 @@ def test_whole_days_are_read_from_their_sums(tmp_path: Path) -> None:
     assert row["cost_nano_usd"] == 99
 
 
-def test_another_time_zone_has_other_days_and_none_of_these_sums(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_another_time_zone_has_other_days_and_none_of_these_sums(engine: Engine) -> None:
     write(engine, an_entry("1", time_us=int(dt.datetime(2026, 11, 30, 23, 30, tzinfo=dt.UTC).timestamp() * 1e6)))
     days = {zone: report(engine, by=("day",), period=ALWAYS, zone=ZoneInfo(zone))[0]["day"] for zone in
             ("Europe/Madrid", "America/Bogota", "Asia/Kathmandu")}  # fmt: skip
@@ -146,17 +143,15 @@ def test_another_time_zone_has_other_days_and_none_of_these_sums(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("day", "hours"), [((2026, 3, 29), 23), ((2026, 10, 25), 25), ((2026, 6, 1), 24)])
-def test_a_day_is_as_long_as_the_clocks_say(tmp_path: Path, day: tuple[int, int, int], hours: int) -> None:
+def test_a_day_is_as_long_as_the_clocks_say(engine: Engine, day: tuple[int, int, int], hours: int) -> None:
     start, end = day_bounds(int(dt.datetime(*day, 12, tzinfo=MADRID).timestamp() * 1e6), MADRID)
     assert end - start == hours * 3_600_000_000
-    engine = a_ledger(tmp_path)
     write(engine, *(an_entry(str(n), time_us=at) for n, at in enumerate((start - 1, start, end - 1, end))))
     counts = {row["day"]: row["requests"] for row in report(engine, by=("day",), period=ALWAYS, zone=MADRID)}
     assert counts[dt.date(*day).isoformat()] == 2
 
 
-def test_a_gateway_goes_on_after_its_sums_were_made_again(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_a_gateway_goes_on_after_its_sums_were_made_again(engine: Engine) -> None:
 
     async def live() -> None:
         ledger = Ledger(engine, on_failure=lambda error: pytest.fail(str(error)), time_zone=MADRID)
@@ -179,16 +174,14 @@ def test_a_month_begins_at_midnight_of_the_business() -> None:
     assert november.start_us == int(dt.datetime(2026, 10, 31, 23, tzinfo=dt.UTC).timestamp() * 1e6)
 
 
-def test_a_correction_makes_an_unknown_cost_known(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_a_correction_makes_an_unknown_cost_known(engine: Engine) -> None:
     write(engine, an_entry("1", cost_nano_usd=None, baseline_nano_usd=100))
     correct(engine, "1", 60)
     (row,) = report(engine, by=("team",), period=ALWAYS, zone=MADRID)
     assert (row["cost_nano_usd"], row["saved_nano_usd"], row["unknown_cost_requests"]) == (60, 40, 0)
 
 
-def test_a_shadow_of_unknown_cost_makes_its_requests_cost_unknown(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path)
+def test_a_shadow_of_unknown_cost_makes_its_requests_cost_unknown(engine: Engine) -> None:
     write(engine, an_entry("1", cost_nano_usd=5), an_entry("2", cost_nano_usd=7))
     shadow(engine, "1", None)
     (row,) = report(engine, by=("team",), period=ALWAYS, zone=MADRID)

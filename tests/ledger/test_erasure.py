@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,7 +19,6 @@ from gateway.ledger.erasure import Erasures, erase, is_known
 from gateway.ledger.keys import create_key, list_keys, revoke_key
 from gateway.ledger.report import Period, report
 from gateway.ledger.spool import Spool
-from gateway.ledger.store import open_engine
 from gateway.ledger.tables import (
     audit,
     audit_callers,
@@ -43,10 +41,8 @@ OTHER = a_caller(id="key_2", team="sales")
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = open_engine(f"sqlite:///{tmp_path}/ledger.db")
-    yield opened
-    opened.dispose()
+def engine(ledger_engine: Engine) -> Engine:
+    return ledger_engine
 
 
 @pytest.fixture
@@ -83,6 +79,8 @@ def test_the_money_adds_up_and_only_whose_it_was_is_gone(engine: Engine, caller:
 
 
 def test_nothing_of_them_is_left_in_the_ledgers_files(engine: Engine, caller: Caller, tmp_path: Path) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("Postgres overwrites what was there when it vacuums")
     words = [caller.team.encode(), caller.app.encode(), caller.tags[0].encode()]
 
     def left() -> list[bytes]:

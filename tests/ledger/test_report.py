@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,9 +21,7 @@ MADRID = ZoneInfo("Europe/Madrid")
 ALWAYS = Period()
 
 
-def a_ledger(folder: Path, *entries: Entry) -> Engine:
-    engine = open_engine(f"sqlite:///{folder}/ledger.db")
-
+def holding(engine: Engine, *entries: Entry) -> Engine:
     async def write() -> None:
         ledger = Ledger(engine, on_failure=lambda error: pytest.fail(str(error)))
         calls = (ledger.append(entry, [an_attempt_entry(entry.request_id)]) for entry in entries)
@@ -38,9 +36,9 @@ def rows(engine: Engine, *by: str, period: Period = ALWAYS) -> list[dict[str, An
     return report(engine, by=by, period=period, zone=MADRID)
 
 
-def test_spend_is_grouped_and_the_dearest_comes_first(tmp_path: Path) -> None:
-    engine = a_ledger(
-        tmp_path,
+def test_spend_is_grouped_and_the_dearest_comes_first(ledger_engine: Engine) -> None:
+    engine = holding(
+        ledger_engine,
         an_entry("1", team="a", cost_nano_usd=5),
         an_entry("2", team="b", cost_nano_usd=7),
         an_entry("3", team="a", cost_nano_usd=1),
@@ -48,32 +46,34 @@ def test_spend_is_grouped_and_the_dearest_comes_first(tmp_path: Path) -> None:
     assert [(r["team"], r["requests"], r["cost_nano_usd"]) for r in rows(engine, "team")] == [("b", 1, 7), ("a", 2, 6)]
 
 
-def test_an_unknown_cost_is_counted_as_unknown(tmp_path: Path) -> None:
-    engine = a_ledger(tmp_path, an_entry("1", cost_nano_usd=None), an_entry("2", cost_nano_usd=4, baseline_nano_usd=10))
+def test_an_unknown_cost_is_counted_as_unknown(ledger_engine: Engine) -> None:
+    engine = holding(
+        ledger_engine, an_entry("1", cost_nano_usd=None), an_entry("2", cost_nano_usd=4, baseline_nano_usd=10)
+    )
     (row,) = rows(engine, "model")
     assert (row["cost_nano_usd"], row["unknown_cost_requests"], row["saved_nano_usd"]) == (4, 1, 6)
 
 
-def test_only_unknown_costs_sum_to_unknown_and_not_to_zero(tmp_path: Path) -> None:
-    (row,) = rows(a_ledger(tmp_path, an_entry("1", cost_nano_usd=None)), "model")
+def test_only_unknown_costs_sum_to_unknown_and_not_to_zero(ledger_engine: Engine) -> None:
+    (row,) = rows(holding(ledger_engine, an_entry("1", cost_nano_usd=None)), "model")
     assert row["cost_nano_usd"] is None
 
 
-def test_a_day_is_the_day_of_the_business(tmp_path: Path) -> None:
+def test_a_day_is_the_day_of_the_business(ledger_engine: Engine) -> None:
     late = int(dt.datetime(2026, 11, 30, 23, 30, tzinfo=dt.UTC).timestamp() * 1e6)  # half past midnight in Madrid
-    engine = a_ledger(tmp_path, an_entry("1", time_us=late))
+    engine = holding(ledger_engine, an_entry("1", time_us=late))
     assert [r["day"] for r in rows(engine, "day")] == ["2026-12-01"]
     assert rows(engine, "model", period=month_period("2026-11", MADRID)) == []
     assert len(rows(engine, "model", period=month_period("2026-12", MADRID))) == 1
 
 
-def test_by_request_shows_each_with_its_attempts(tmp_path: Path) -> None:
-    (row,) = rows(a_ledger(tmp_path, an_entry("req_9", team="a")), "request")
+def test_by_request_shows_each_with_its_attempts(ledger_engine: Engine) -> None:
+    (row,) = rows(holding(ledger_engine, an_entry("req_9", team="a")), "request")
     assert (row["request"], row["team"], row["outcome"], len(row["attempts"])) == ("req_9", "a", "ok", 1)
     assert row["time"].startswith("2026-11-24T13:00:00")
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
@@ -87,10 +87,10 @@ def test_by_request_shows_each_with_its_attempts(tmp_path: Path) -> None:
     st.lists(st.sampled_from([*PLAIN, "day", "month"]), min_size=1, max_size=3, unique=True),
 )
 def test_the_groups_of_any_grouping_sum_to_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, made: list[tuple[str, str, int | None, int]], by: list[str]
+    new_ledger: Callable[[], str], made: list[tuple[str, str, int | None, int]], by: list[str]
 ) -> None:
-    engine = a_ledger(
-        tmp_path_factory.mktemp("ledger"),
+    engine = holding(
+        open_engine(new_ledger()),
         *(
             an_entry(
                 str(n), team=team, model=model, cost_nano_usd=cost, time_us=NOON_NS // 1000 + days * 86_400_000_000
@@ -102,6 +102,7 @@ def test_the_groups_of_any_grouping_sum_to_the_whole(
     assert sum(g["requests"] for g in groups) == len(made)
     assert sum(g["cost_nano_usd"] or 0 for g in groups) == sum(cost or 0 for _, _, cost, _ in made)
     assert sum(g["unknown_cost_requests"] for g in groups) == sum(cost is None for _, _, cost, _ in made)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("month", ["2026-13", "november", "2026"])
