@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -22,6 +23,8 @@ from gateway.types import EnergyFacts, Model, Replica, Rest, Retries, Timeouts, 
 DEFAULT_PORT = 8400
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
+# Where a key is the operator's own; any other is for its provider's host and no other.
+_AT_HOME = frozenset({"openai-compatible", "ollama", "lmstudio", "llamacpp", "vllm", "tgi"})
 _SECRETS = frozenset({"api_key", "webhook", "session_secret", "otlp_authorization"})
 
 
@@ -61,7 +64,7 @@ class ReplicaSettings(_Frozen):
     """One more endpoint of the same model, beside its `base_url`."""
 
     base_url: str = Field(description="endpoint, up to and including /v1")
-    api_key: str = Field("", repr=False, description="a reference: ${NAME}; none: the model's own")
+    api_key: str = Field("", repr=False, description="a reference: ${NAME}; none: the model's own, if that is for it")
     weight: int = Field(1, ge=1, description="its share of the calls, against the model's own weight")
     max_in_flight: int | None = Field(None, ge=1, description="calls at once; none: as many as the model's own")
 
@@ -254,6 +257,12 @@ class Settings(_Frozen):
                 raise ValueError(f"{name}: provider {model.provider} has no address, so it has no replicas")
             if model.hedge == "replica" and not model.replicas:
                 raise ValueError(f"{name}: hedge: replica needs replicas; with one endpoint, write hedge: rung")
+            for replica in model.replicas if model.api_key and model.provider not in _AT_HOME else ():
+                host = urlsplit(replica.base_url).hostname
+                if not replica.api_key and host != urlsplit(model.base_url).hostname:
+                    raise ValueError(
+                        f"{name}: the replica at {host} is not sent the key of {model.provider}: give it an api_key"
+                    )
         return models
 
     @model_validator(mode="after")

@@ -4,7 +4,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
+import pytest
+
 from gateway.gate import Released
+from gateway.settings import Settings
 from gateway.types import Answer, Model
 from gateway.upstreams.base import Call, Health
 from gateway.upstreams.breaker import Breaker
@@ -97,3 +100,27 @@ def test_a_replica_that_is_left_alone_gets_no_calls_and_the_others_keep_their_co
 def test_a_second_try_goes_to_another_replica() -> None:
     replicas = some_replicas()
     assert sorted(chosen(replicas, turns("Ana"), number) for number in range(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "key", "taken"),
+    [
+        ("openai", "", "", False),
+        ("mistral", "https://api.mistral.ai/v1", "", False),
+        ("openai", "", "sk-its-own", True),
+        ("mistral", "https://elsewhere.example/other/v1", "", True),
+        ("vllm", "http://10.0.0.1:8000/v1", "", True),
+    ],
+)
+def test_a_providers_key_goes_to_no_other_host(provider: str, base_url: str, key: str, taken: bool) -> None:
+    replica = {"base_url": "https://elsewhere.example/v1", "api_key": key}
+    model = {
+        "provider": provider, "model": "m", "zone": "world", "kind": "llm", "base_url": base_url, "api_key": "sk-key",
+        "replicas": [replica],
+    }  # fmt: skip
+    if taken:
+        assert Settings.model_validate({"models": {"large": model}}).models
+        return
+    with pytest.raises(ValueError, match=r"large: the replica at elsewhere\.example is not sent the key") as error:
+        Settings.model_validate({"models": {"large": model}})
+    assert "sk-key" not in str(error.value)
