@@ -27,7 +27,6 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.app import ARTIFACTS
 from gateway.cache.conversations import Conversations
 from gateway.cache.store import Kept, MemoryStore
 from gateway.errors import (
@@ -47,6 +46,7 @@ from gateway.pipeline import Pipeline
 from gateway.policy.load import parse_policy
 from gateway.policy.rules import Policy
 from gateway.pseudonyms.names import CODE_LENGTH, CODE_LETTERS, TYPES, Pseudonyms, like_placeholders
+from gateway.reading import ARTIFACTS
 from gateway.settings import LimitSettings
 from gateway.shadows import Shadows
 from gateway.signals.language import detect

@@ -259,7 +259,7 @@ def _period(since: str) -> Any:
 
 def _of_file(file: Path, bars: Bars) -> Iterator[Outcome]:
     """The outcomes of a JSONL, scored; raises `ConfigError` with the line that is wrong."""
-    from gateway.app import ARTIFACTS  # noqa: PLC0415 - loads the models: --help needs none
+    from gateway.reading import ARTIFACTS  # noqa: PLC0415 - loads the models: --help needs none
     from gateway.signals.difficulty import DifficultyScorer, judged  # noqa: PLC0415
     from gateway.signals.language import detect  # noqa: PLC0415
     from router_models.calibrate import Outcome  # noqa: PLC0415

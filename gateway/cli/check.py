@@ -59,7 +59,7 @@ def classifiers(settings: Settings) -> Callable[[Policy], Classify]:
     built: dict[object, Classify] = {}
 
     def classifier(policy: Policy) -> Classify:
-        from gateway.app import build_classifier  # noqa: PLC0415 - loads the models: only cases with a text pay for it
+        from gateway.reading import build_classifier  # noqa: PLC0415 - loads the models: only cases with a text pay for it
 
         kind = (policy.unreadable, policy.failure, policy.operating_point)
         if kind not in built:

@@ -131,14 +131,14 @@ def _is_unicode(text: str) -> bool:
 
 
 def _classifier(settings: Settings, policy: Policy) -> Classify:
-    from gateway.app import build_classifier  # noqa: PLC0415 - loads the models: --signals and --help need none
+    from gateway.reading import build_classifier  # noqa: PLC0415 - loads the models: --signals and --help need none
 
     return build_classifier(settings, policy)
 
 
 def _why(text: str, settings: Settings, language: Language) -> dict[str, Any]:
     """Why the router says what it says of a text."""
-    from gateway.app import build_scorer  # noqa: PLC0415 - loads the models: --signals and --help need none
+    from gateway.reading import build_scorer  # noqa: PLC0415 - loads the models: --signals and --help need none
     from router_models.why import sentence, why  # noqa: PLC0415
 
     scorer = build_scorer(settings)

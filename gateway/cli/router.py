@@ -169,10 +169,10 @@ def _routers(names: str | None) -> Sequence[str]:
 
 def _decider() -> Callable[[str], Choice]:
     """What the default policy decides, with a small model on the premises and a large one in the world."""
-    from gateway.app import build_classifier  # noqa: PLC0415 - loads the models: --help needs none
     from gateway.policy.check import NOMINAL  # noqa: PLC0415
     from gateway.policy.decide import decide  # noqa: PLC0415
     from gateway.policy.load import SHIPPED, load_policy  # noqa: PLC0415
+    from gateway.reading import build_classifier  # noqa: PLC0415 - loads the models: --help needs none
     from gateway.settings import Settings  # noqa: PLC0415
     from router_models.train.router_decisions import Routes  # noqa: PLC0415
     from router_models.train.router_report import Choice  # noqa: PLC0415

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import click
 
-from gateway.app import Gateway, build_gateway, curl_line
+from gateway.app import build_gateway, curl_line
 from gateway.cli.serving import run, run_workers
 from gateway.errors import ConfigError
 from gateway.ledger.store import open_engine
+from gateway.life import Gateway
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure
 from gateway.types import Model, Zone

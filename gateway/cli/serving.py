@@ -24,8 +24,9 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from gateway.app import Gateway, build_gateway
+from gateway.app import build_gateway
 from gateway.errors import ConfigError
+from gateway.life import Gateway
 from gateway.settings import Settings
 from gateway.telemetry.logs import configure, fields
 from gateway.telemetry.metrics import SHARED_FOLDER

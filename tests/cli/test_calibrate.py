@@ -78,8 +78,8 @@ def test_a_share_is_turned_into_a_calibration_and_a_policy_that_holds(folder: Pa
 
 
 def test_the_gateway_scores_with_it(folder: Path) -> None:
-    from gateway.app import build_classifier  # noqa: PLC0415 - after the folder stands
     from gateway.policy.load import load_policy  # noqa: PLC0415
+    from gateway.reading import build_classifier  # noqa: PLC0415 - after the folder stands
 
     assert calibrate("--max-llm-share", "40%").exit_code == 0
     settings = Settings(models={"gemma": {"provider": "fake", "model": "g", "zone": "premises", "kind": "slm"}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.app import ARTIFACTS
+from gateway.reading import ARTIFACTS
 from gateway.signals.privacy import PrivacyScanner
 from gateway.types import DataClass, Part
 
