@@ -33,7 +33,7 @@ from gateway.telemetry.metrics import SHARED_FOLDER
 from gateway.types import Model
 from gateway.wire.protocol import BoundedProtocol
 
-_START_S = 60  # a worker loads its models before it answers
+_START_S = 120  # a worker loads its models before it answers, on a busy machine slowly
 # Python's 700 would look several times a request, and find nothing: requests leave few cycles behind.
 _COLLECT_AFTER = (20_000, 10, 10)
 _log = logging.getLogger("cauce")
