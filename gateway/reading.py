@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -27,9 +26,6 @@ from gateway.wire.chat import read_chat
 from gateway.wire.endpoint import new_request_id
 from router_models.calibration import load as load_calibration
 from router_models.encoder import shared
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger("cauce")
 ARTIFACTS = Path(router_models.__file__).parent / "artifacts"
