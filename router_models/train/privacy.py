@@ -52,6 +52,7 @@ from router_models.train.privacy_data import (
     read_queries,
 )
 from router_models.train.privacy_net import Batch, Net, as_onnx, quantised
+from router_models.train.privacy_teacher import read_taught
 
 SEED = 20261124
 EPOCHS = 13
@@ -328,8 +329,9 @@ def train(data: Path, out: Path) -> None:
     own = read_own(OWN_MESSAGES)
     public = read_public(data / "privacy", "train")
     queries = read_queries(QUERIES, JUDGED)
-    rows = [row for row in [*public, *own["train"], *queries] if row.source not in NOT_TRAINED_ON]
     encoder = Encoder.load(out if (out / "table.npy").exists() else manifest.FOLDER)
+    taught = read_taught(data, encoder)
+    rows = [row for row in [*public, *own["train"], *queries, *taught] if row.source not in NOT_TRAINED_ON]
     vocabulary = Vocabulary(names, encoder)
     net = fit(rows, vocabulary, NamePool.of(names))
     dev = [row for row in read_public(data / "privacy", "dev") if row.label is not None]

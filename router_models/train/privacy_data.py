@@ -19,7 +19,7 @@ from pathlib import Path
 from router_models.privacy_runtime import KINDS, LEVELS, SPANS
 
 NOT_TRAINED_ON = frozenset({"uner-en-ewt", "uner-pt-bosque"})
-OWN, QUERIES = "own", "queries"
+OWN, QUERIES, TAUGHT = "own", "queries", "taught"
 _HOLD_OUT = 10  # one pair in this many of our own messages is kept for dev, one for test
 
 _SPAN_CLASS = {
@@ -65,9 +65,10 @@ _MARKED = {
     "casimedicos": {"person", "address", "minor"},
     OWN: set(SPANS) - {"place", "organisation", "contact"},
 }
-_WEIGHTS = {
+WEIGHTS = {
     OWN: 4.5,
     QUERIES: 1.0,
+    TAUGHT: 1.5,
     "evi-en": 1.2,
     "presidio-research": 1.5,
     "restaurant8k": 1.5,
@@ -89,18 +90,22 @@ SHARES = {
     "casimedicos": 0.6,
     "echr-es": 0.6,
     QUERIES: 0.6,
+    TAUGHT: 0.5,
 }
 _KIND_NAMES = {"credentials": "credential"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text. `label` 1 must stay, 0 may leave, None is not scored; `level` is None where it is not known."""
+    """One text. `label` 1 must stay, 0 may leave, None is not scored; `level` is None where it is not known.
+
+    The label of a text that the teacher read is its chance.
+    """
 
     id: str
     text: str
     spans: tuple[tuple[int, int, str], ...]
-    label: int | None
+    label: float | None
     level: int | None
     kinds: frozenset[str] | None
     source: str
@@ -132,7 +137,7 @@ def read_public(folder: Path, split: str) -> list[Row]:
                     source=raw["source"],
                     lang=raw["lang"],
                     evasion=raw["evasion"],
-                    weight=_WEIGHTS.get(raw["source"], 1.0),
+                    weight=WEIGHTS.get(raw["source"], 1.0),
                 )
             )
     return rows
@@ -161,7 +166,7 @@ def read_queries(folder: Path, judged: Path) -> list[Row]:
                         source=QUERIES,
                         lang=raw["lang"],
                         evasion="",
-                        weight=_WEIGHTS[QUERIES],
+                        weight=WEIGHTS[QUERIES],
                     )
                 )
     return rows
@@ -212,7 +217,7 @@ def _own_row(raw: dict[str, object], name: str) -> Row:
         source=OWN,
         lang=str(raw["lang"]),
         evasion="",
-        weight=_WEIGHTS[OWN],
+        weight=WEIGHTS[OWN],
     )
 
 
