@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from gateway.errors import ConfigError
@@ -20,14 +21,14 @@ from gateway.ledger.focus import COLUMNS
 
 Rows = Sequence[dict[str, Any]]
 _NOT_FLAT: Final = "attempts"
-_HEADS: Final = {
+HEADS: Final = {
     "en": {
         "requests": "requests", "prompt": "tokens in", "completion": "tokens out", "cost": "cost USD",
         "baseline": "baseline USD", "saved": "saved USD", "range": "from - to", "unit": "USD/1,000",
         "energy": "energy Wh", "co2e": "CO2e g", "unknown": "cost unknown", "share": "share",
         "before": "before USD", "change": "change USD", "none": "unknown",
         "estimated": "* holds counts that the provider did not send; they are estimates",
-        "shift": "change",
+        "shift": "change", "left out": "left out for want of width: {}; a wider window or --format csv has them",
     },
     "es": {
         "requests": "peticiones", "prompt": "tokens de entrada", "completion": "tokens de salida", "cost": "coste USD",
@@ -35,7 +36,7 @@ _HEADS: Final = {
         "energy": "energía Wh", "co2e": "CO2e g", "unknown": "coste desconocido", "share": "parte",
         "before": "antes USD", "change": "cambio USD", "none": "desconocido",
         "estimated": "* incluye cuentas que el proveedor no envió: son estimaciones",
-        "shift": "cambio",
+        "shift": "cambio", "left out": "fuera por falta de ancho: {}; están en una ventana mayor o con --format csv",
     },
 }  # fmt: skip
 
@@ -51,7 +52,7 @@ def show(rows: Rows, form: str, by: tuple[str, ...], *, language: str, output: P
     elif output is not None:
         raise click.UsageError("--output takes a table nowhere: name a --format")
     else:
-        _table(rows, by, _HEADS[language])
+        table(rows, by, HEADS[language], Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH))
 
 
 def text(rows: Iterable[dict[str, Any]], output: Path | None, columns: Sequence[str] = ()) -> None:
@@ -109,18 +110,37 @@ def _put(data: bytes, output: Path | None) -> None:
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from error
 
 
-def _table(rows: Rows, by: tuple[str, ...], heads: dict[str, str]) -> None:
+def table(rows: Rows, by: tuple[str, ...], heads: dict[str, str], console: Console) -> None:
+    """Rows as a table that fits the console: what matters least is left out, and named."""
     names = ["request", "time", "model", "route", "data_class", "outcome"] if "request" in by else list(by)
     shown = [head for head in _CELLS if any(_CELLS[head][0] in row for row in rows)]
-    table = Table(*names, *(heads[head] for head in shown))
-    for row in rows:
-        cells = (_cell(head, row, heads) for head in shown)
-        table.add_row(*(str(row[name]) or "-" for name in names), *cells)
-    Console().print(table)
+    left_out = []
+    drawn = _drawn(rows, names, shown, heads)
+    for head in (head for head in _LEAST_FIRST if head in shown):
+        if Measurement.get(console, console.options.update(width=_PIPED_WIDTH), drawn).maximum <= console.width:
+            break
+        left_out.append(heads[head])
+        shown.remove(head)
+        drawn = _drawn(rows, names, shown, heads)
+    console.print(drawn)
+    if left_out:
+        console.print(heads["left out"].format(", ".join(left_out)))
     if any(row.get("estimated") for row in rows):
         click.echo(heads["estimated"])
 
 
+def _drawn(rows: Rows, names: Sequence[str], shown: Sequence[str], heads: dict[str, str]) -> Table:
+    table = Table(*names)
+    for head in shown:
+        table.add_column(heads[head], justify="right", no_wrap=True)
+    for row in rows:
+        cells = (_cell(head, row, heads) for head in shown)
+        table.add_row(*(str(row[name]) or "-" for name in names), *cells)
+    return table
+
+
+_PIPED_WIDTH: Final = 400  # a file or a pipe has no edge
+_LEAST_FIRST: Final = ("co2e", "energy", "range", "completion", "prompt", "unit", "before", "share", "baseline")
 # What each column of a table shows: the row's field, and how.
 _CELLS: Final[dict[str, tuple[str, str]]] = {
     "requests": ("requests", "count"),

@@ -12,7 +12,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from gateway.cli import report_output
 from gateway.cli.main import main
 from gateway.ledger.adjustments import Adjustment, adjust
 from gateway.ledger.focus import COLUMNS, Column
@@ -132,6 +134,16 @@ def test_a_table_speaks_the_operators_language(folder: Path, tmp_path: Path) -> 
         config.write_text(f"ledger: sqlite:///{folder}/ledger.db\ndiscover: false\nlanguage: {language}\n")
         table = CliRunner().invoke(main, ["report", "--config", str(config)], env={"COLUMNS": "300"}).output
         assert word in table
+
+
+def test_a_narrow_window_shows_money_whole_and_names_what_it_leaves_out(folder: Path) -> None:
+    drawn = io.StringIO()
+    report_output.table(
+        rows(folder, "--by", "team"), ("team",), report_output.HEADS["es"], Console(width=80, file=drawn)
+    )
+    said = drawn.getvalue()
+    assert "coste USD" in said and "ahorro USD" in said and "…" not in said
+    assert "fuera por falta de ancho" in said and "CO2e g" in said.partition("fuera")[2]
 
 
 def focus_rows(folder: Path) -> list[dict[str, str]]:
