@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -39,6 +40,10 @@ _MOST_JOINED = 4  # user turns that an identifier is looked for across
 _MOST_SAID = 400  # characters of a turn that is a piece of an identifier
 _MAX_FINDINGS = 64
 _MAX_SNIPPETS_READ = 8
+_NAME: Final = re.compile(r"[^\W_]+(?:[_-][^\W_]+){3,}")
+_JOINT: Final = re.compile(r"[_-]")
+_LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
+_WORDS_OF_A_SENTENCE = 4
 SURE = 0.9  # an identifier of this score holds a text by itself; the model decides about weaker ones
 
 # What an identifier is to the model: a kind and how sure its form is.
@@ -132,7 +137,16 @@ def examine(text: str) -> Examined:
         if snippet.decoded and len(decoded) < _MAX_SNIPPETS_READ:
             decoded.append(snippet.text)
     hidden += _split_in_text(normal.text)
+    decoded += _said_in_names(normal.text)[: _MAX_SNIPPETS_READ - len(decoded)]
     return Examined(normal, identifiers.strongest([*found, *hidden]) if hidden else found, decoded)
+
+
+def _said_in_names(text: str) -> list[str]:
+    """Sentences written as names, as a function's: `tomo_la_sertralina_desde_ayer`, in words for the model."""
+    if "_" not in text and "-" not in text:
+        return []
+    joined = (match.group() for match in _NAME.finditer(text))
+    return [" ".join(_JOINT.split(name)) for name in joined if len(_LETTERS.findall(name)) >= _WORDS_OF_A_SENTENCE]
 
 
 def _moved(one: Found, start: int, end: int) -> Found:

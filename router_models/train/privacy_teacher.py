@@ -161,6 +161,13 @@ def training_rows(data: Path) -> list[Row]:
     return [row for row in rows if row.source not in NOT_TRAINED_ON and row.label is not None]
 
 
+def found(rows: Sequence[Row], stays: Floats, rate: float = 0.05) -> float:
+    """The share of texts that must stay above the score that `rate` of the harmless ones pass."""
+    sensitive = np.array([bool(row.label) for row in rows])
+    harmless = np.sort(stays[~sensitive])[::-1]
+    return float((stays[sensitive] > harmless[int(rate * len(harmless))]).mean())
+
+
 def main() -> None:
     """Train the teacher and write what it says."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -173,6 +180,8 @@ def main() -> None:
     teacher = e5.Teacher(sizes, tensors, 1 + len(LEVELS) + len(KINDS))
     rows, pool = training_rows(given.data), NamePool.of(read_names(DATA / "privacy-names.txt"))
     e5.fit(teacher, tokens, lambda chance: examples(rows, pool, chance), loss_of, epochs=EPOCHS, seed=SEED)
+    held_out = read_own(DATA / "privacy")["dev"]
+    print(f"own dev: {found(held_out, read(teacher, tokens, [row.text for row in held_out])[:, 0]):.1%} at 5 %")
     encoder = Encoder.load()
     own, public = own_texts(encoder), public_texts(given.data, encoder)
     write(own, public, read(teacher, tokens, [text for _, text in [*own, *public]]))
