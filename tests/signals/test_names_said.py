@@ -36,3 +36,8 @@ def test_an_ordinary_name_stays_what_it_is(name: str, scanner: PrivacyScanner) -
 
 def test_a_short_name_is_not_read_twice() -> None:
     assert examine("get_current_weather").decoded == []
+
+
+def test_a_run_of_letters_however_long_is_looked_at_once() -> None:
+    """Quadratic work on it would take hours, not a moment."""
+    assert examine("a" * 400_000 + " - b").decoded == []
