@@ -5,6 +5,7 @@ Nothing else reads the environment. Secrets stand in the file only by reference 
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -382,4 +383,10 @@ def _as_config_error(error: ValidationError, document: Any, file: Path) -> Confi
         except (AttributeError, KeyError, TypeError, IndexError):
             break
     dotted = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        near = (
+            difflib.get_close_matches(str(first["loc"][-1]), Settings.model_fields, 1) if len(first["loc"]) == 1 else []
+        )
+        hint = f"did you mean {near[0]!r}?" if near else "REFERENCE.md lists the settings"
+        return ConfigError(f"{dotted}: there is no such setting; {hint}", where=f"{file}:{line}:{column}")
     return ConfigError(f"{dotted}: {first['msg']}", where=f"{file}:{line}:{column}")
